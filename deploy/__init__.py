@@ -1,0 +1,1 @@
+"""Running Modelferry: the local stack, containers, dashboards and example pipelines."""

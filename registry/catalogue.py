@@ -1,0 +1,182 @@
+"""The registry as its users see it: models, versions, channels and consumers of one store."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from registry import keys, rules
+from registry.channels import Channel
+from registry.consumers import Consumers
+from registry.documents import (
+    ChannelEntry,
+    Manifest,
+    ModelFacts,
+    Operation,
+    TrainingRecord,
+    utc_now,
+)
+from registry.names import DEFAULT_CHANNEL, ModelReference
+from registry.rules import Change
+from registry.stores import Store, open_store
+from registry.versions import Versions
+
+
+def default_actor() -> str:
+    """Who runs this program: `FERRY_ACTOR`, else user@host."""
+    if actor := os.environ.get("FERRY_ACTOR"):
+        return actor
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no name for this user id, as in many containers
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+class Registry:
+    """A catalogue of models in `store`.
+
+    Args:
+        store: where it lies.
+        actor: who is written down for what this object does; None takes `default_actor()`.
+        clock: gives the time that entries are stamped with; ordering never depends on it.
+    """
+
+    def __init__(
+        self, store: Store, *, actor: str | None = None, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self.store = store
+        self.actor = actor or default_actor()
+        self.consumers = Consumers(store)
+        self._clock = clock
+
+    @classmethod
+    def open(cls, url: str, *, actor: str | None = None) -> Registry:
+        """The registry in the store that `url` names.
+
+        Raises:
+            UsageError: the URL is of no known form.
+        """
+        return cls(open_store(url), actor=actor)
+
+    def versions(self, model: str) -> Versions:
+        """The versions of `model`, which need not exist."""
+        return Versions(self.store, model, clock=self._clock)
+
+    def channel(self, model: str, name: str = DEFAULT_CHANNEL) -> Channel:
+        """A channel of `model`, which need not exist."""
+        return Channel(self.store, model, name, clock=self._clock)
+
+    def models(self) -> list[str]:
+        """The names of all models that have a version."""
+        return list(self._folders(keys.MODELS, below="versions"))
+
+    def channels(self, model: str) -> list[str]:
+        """The names of a model's channels."""
+        return list(self._folders(keys.channels(model)))
+
+    def resolve(self, reference: ModelReference) -> Manifest:
+        """The manifest a reference means: the version named, else what its channel serves.
+
+        Raises:
+            NotFoundError: there is no such model, version or channel.
+        """
+        version = reference.version
+        if version is None:
+            version = self.channel(reference.model, reference.channel_or_default).require_head().version
+        return self.versions(reference.model).get(version)
+
+    def publish(
+        self, model: str, data: bytes, facts: ModelFacts, training: TrainingRecord | None = None
+    ) -> Manifest:
+        """Add a version of `model`; no channel changes. See `Versions.publish`."""
+        return self.versions(model).publish(data, facts, training, actor=self.actor)
+
+    def promote(
+        self,
+        model: str,
+        version: int,
+        channel: str = DEFAULT_CHANNEL,
+        *,
+        expect: int | None = None,
+        reason: str = "",
+        automatic: bool = False,
+        force: bool = False,
+    ) -> ChannelEntry:
+        """Make `version` the one that `channel` serves.
+
+        Args:
+            model: the model.
+            version: one of its versions.
+            channel: the channel to change.
+            expect: the generation the channel must be at, 0 for none yet.
+            reason: why, for the history.
+            automatic: whether a program decides; a held channel refuses it.
+            force: pass a hold (and lift it); not for programs.
+
+        Raises:
+            NotFoundError: there is no such version.
+            ConflictError: someone else was first, or `expect` does not hold.
+            ChannelHeldError: the channel is held.
+        """
+        change = Change(Operation.PROMOTE, version, expect=expect, automatic=automatic, force=force)
+        return self._change(model, channel, change, reason)
+
+    def rollback(
+        self,
+        model: str,
+        channel: str = DEFAULT_CHANNEL,
+        *,
+        to: int | None = None,
+        expect: int | None = None,
+        reason: str = "",
+    ) -> ChannelEntry:
+        """Go back to the version that served before, or to version `to`, and hold the channel there.
+
+        Raises:
+            NotFoundError: nothing served before, or there is no version `to`.
+            ConflictError: someone else was first, or `expect` does not hold.
+        """
+        target = self.channel(model, channel)
+        if to is None:
+            history = list(target.history())
+            to = rules.rollback_target(history, channel=str(target))
+            expect = history[-1].generation if expect is None else expect
+        return self._change(model, channel, Change(Operation.ROLLBACK, to, expect=expect), reason)
+
+    def hold(self, model: str, channel: str = DEFAULT_CHANNEL, *, reason: str = "") -> ChannelEntry:
+        """Refuse automatic promotions of `channel` until it is released."""
+        return self._change(model, channel, Change(Operation.HOLD), reason)
+
+    def release(self, model: str, channel: str = DEFAULT_CHANNEL, *, reason: str = "") -> ChannelEntry:
+        """Let automatic promotions pass again."""
+        return self._change(model, channel, Change(Operation.RELEASE), reason)
+
+    def _change(self, model: str, channel: str, change: Change, reason: str) -> ChannelEntry:
+        target = self.channel(model, channel)
+        return target.append(
+            change,
+            self.versions(model).get,
+            actor=self.actor,
+            reason=reason,
+            head=target.head(),
+        )
+
+    def _folders(self, prefix: str, *, below: str = "") -> Iterator[str]:
+        """The names one level under `prefix`, each found by one listing that is left after its first line."""
+        after = ""
+        while True:
+            listed = next(iter(self.store.list(prefix, after=after)), None)
+            if listed is None:
+                return
+            name, _, rest = listed.key.removeprefix(prefix).partition("/")
+            has_child = not below or rest.startswith(f"{below}/") or self._any(f"{prefix}{name}/{below}/")
+            if rest and has_child:
+                yield name
+            after = f"{prefix}{name}/\x7f" if rest else listed.key
+
+    def _any(self, prefix: str) -> bool:
+        return next(iter(self.store.list(prefix)), None) is not None

@@ -1,0 +1,33 @@
+"""How the catalogue learns what an ONNX file holds without importing anything that can read one.
+
+The package that can read one (`model_runtime`) registers an inspector under the entry-point group
+`modelferry.inspectors`, so the arrow between the two keeps pointing at the catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import cast
+
+from registry.documents import ModelFacts
+from registry.errors import UsageError
+
+GROUP = "modelferry.inspectors"
+
+Inspector = Callable[[bytes], ModelFacts]
+"""Reads the bytes of a model; raises `RefusedError` where they are no model that can be served."""
+
+
+def load_inspector(model_format: str = "onnx") -> Inspector:
+    """The installed inspector for `model_format`.
+
+    Raises:
+        UsageError: none is installed.
+    """
+    for point in entry_points(group=GROUP, name=model_format):
+        return cast("Inspector", point.load())
+    raise UsageError(
+        f"nothing installed here can read {model_format.upper()} files; "
+        "install it with: pip install 'modelferry[runtime]'"
+    )

@@ -1,0 +1,53 @@
+"""The object stores a registry can lie on, chosen by a URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from registry.errors import UsageError
+from registry.stores.base import Listed, ObjectMissingError, Store, Stored
+
+__all__ = ["Listed", "ObjectMissingError", "Store", "Stored", "open_store"]
+
+_FORMS = "s3://bucket/prefix?endpoint=http://host:port, file:///folder or memory://name"
+_AWS = "https://s3.amazonaws.com"
+
+
+def open_store(url: str) -> Store:
+    """The store that `url` names; nothing is contacted yet.
+
+    Raises:
+        UsageError: the URL has none of the known forms.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "s3" and parts.netloc:
+        return _open_s3(parts)
+    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
+        from registry.stores.folder import FolderStore
+
+        return FolderStore(Path(unquote(parts.path)))
+    if parts.scheme == "memory":
+        from registry.stores.memory import MemoryStore
+
+        return MemoryStore(parts.netloc or "default")
+    raise UsageError(f"{url!r} is no store; FERRY_STORE is one of {_FORMS}")
+
+
+def _open_s3(parts: SplitResult) -> Store:
+    query = parse_qs(parts.query, keep_blank_values=True)
+    if unknown := set(query) - {"endpoint", "region"}:
+        raise UsageError(f"unknown parameter {min(unknown)!r} in the store's URL; expected {_FORMS}")
+    endpoint = urlsplit(query.get("endpoint", [_AWS])[0])
+    if endpoint.scheme not in {"http", "https"} or not endpoint.netloc or endpoint.path.strip("/"):
+        raise UsageError(f"endpoint {endpoint.geturl()!r} is not http://host:port; expected {_FORMS}")
+    # minio-py takes a third of the command's start; a folder store need not pay it
+    from registry.stores.s3 import S3Store
+
+    return S3Store(
+        parts.netloc,
+        unquote(parts.path).strip("/"),
+        endpoint=endpoint.netloc,
+        secure=endpoint.scheme == "https",
+        region=query.get("region", ["us-east-1"])[0],
+    )

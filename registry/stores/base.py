@@ -1,0 +1,94 @@
+"""What the registry asks of an object store: five verbs, and the rule for keys.
+
+Every implementation passes `tests/registry/store_conformance.py`, the race for one key included.
+All raise `StoreUnreachableError` where no answer came; then the outcome of a write is unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from registry.errors import NotFoundError, UsageError
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+class ObjectMissingError(NotFoundError):
+    """No object lies under the key."""
+
+    def __init__(self, key: str, url: str) -> None:
+        super().__init__(f"no object {key} in {url}")
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object's bytes, and the tag that changes whenever they are rewritten."""
+
+    data: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of a listing. `modified_at` is the store's own clock; `size` is in bytes."""
+
+    key: str
+    size: int
+    modified_at: datetime
+
+
+class Store(Protocol):
+    """A flat space of keys with atomic whole-object writes."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials: fit for messages."""
+        ...
+
+    def get(self, key: str) -> Stored:
+        """The newest object under `key`.
+
+        Raises:
+            ObjectMissingError: there is none.
+        """
+        ...
+
+    def get_if_changed(self, key: str, etag: str) -> Stored | None:
+        """The object under `key`, or None while it still has `etag`.
+
+        Raises:
+            ObjectMissingError: there is none.
+        """
+        ...
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write `data` unless an object lies there; True for exactly one of any number of writers."""
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or replace the object; for heartbeats and hints only, a log never uses it."""
+        ...
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+        """Every object whose key starts with `prefix` and sorts after `after`, in key order."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; nothing happens where there is none."""
+        ...
+
+
+def require_key(key: str) -> str:
+    """Return `key` if every store can hold it.
+
+    Raises:
+        UsageError: it is empty, climbs out of the store, or uses characters that some store changes.
+    """
+    if len(key) > 512 or not all(_SEGMENT.fullmatch(part) for part in key.split("/")):  # noqa: PLR2004 - S3 allows 1,024 bytes, prefix included
+        raise UsageError(f"{key!r} is no object key")
+    return key

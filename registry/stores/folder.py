@@ -1,0 +1,118 @@
+"""A store in a folder of a local (or POSIX-faithful shared) file system.
+
+Put-if-absent is `link(2)`: a complete, synced temporary file is linked to its name, which fails where
+the name exists. A replacement is `rename(2)`. Both are atomic, so a reader never sees half an object.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from registry.errors import StoreUnreachableError
+from registry.stores.base import Listed, ObjectMissingError, Stored, require_key
+
+_INCOMING = ".incoming"
+
+
+class FolderStore:
+    """Objects as files below `root`, which is made on the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.url = self.root.as_uri()
+
+    def get(self, key: str) -> Stored:
+        with self._translated(key), self._path(key).open("rb") as file:
+            return Stored(file.read(), _etag(os.fstat(file.fileno())))
+
+    def get_if_changed(self, key: str, etag: str) -> Stored | None:
+        with self._translated(key):
+            unchanged = _etag(self._path(key).stat()) == etag
+        return None if unchanged else self.get(key)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        target = self._path(key)
+        with self._translated(key), self._incoming(target, data) as complete:
+            try:
+                os.link(complete, target)
+            except FileExistsError:
+                return False
+            _sync_folder(target.parent)
+            return True
+
+    def put(self, key: str, data: bytes) -> None:
+        target = self._path(key)
+        with self._translated(key), self._incoming(target, data) as complete:
+            complete.replace(target)
+            _sync_folder(target.parent)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+        folder, _, _ = prefix.rpartition("/")
+        with self._translated(prefix):
+            found = sorted(self._keys_below(self.root / folder))
+        for key in found:
+            if key.startswith(prefix) and key > after:
+                try:
+                    stat = (self.root / key).stat()
+                except FileNotFoundError:  # deleted since it was listed
+                    continue
+                yield Listed(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+
+    def delete(self, key: str) -> None:
+        with self._translated(key):
+            self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.root / require_key(key)
+
+    def _keys_below(self, folder: Path) -> Iterator[str]:
+        for parent, folders, files in os.walk(folder):
+            folders[:] = [name for name in folders if name != _INCOMING]
+            for name in files:
+                yield (Path(parent) / name).relative_to(self.root).as_posix()
+
+    @contextmanager
+    def _incoming(self, target: Path, data: bytes) -> Iterator[Path]:
+        incoming = self.root / _INCOMING
+        incoming.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=incoming)
+        complete = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield complete
+        finally:
+            complete.unlink(missing_ok=True)
+
+    @contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise ObjectMissingError(key, self.url) from error
+        except OSError as error:
+            raise StoreUnreachableError(
+                f"{self.url} cannot be used: {error.strerror} ({error.filename}); "
+                "check the disk, the path and its permissions"
+            ) from error
+
+
+def _etag(stat: os.stat_result) -> str:
+    return f"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}"
+
+
+def _sync_folder(folder: Path) -> None:
+    # the file's bytes are synced already; its name is not before the folder is
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

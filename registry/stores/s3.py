@@ -1,0 +1,174 @@
+"""A store on any S3 service, by minio-py.
+
+Two facts about minio-py 7.2 shape this file. `put_object` turns an `If-None-Match` header into user
+metadata, so that a put-if-absent silently becomes an overwrite; `_put_object` sends the header, which a
+wire-level test proves. And its default pool retries a PUT on 5xx, whereupon a writer meets its own object
+as "already there"; so retries are off here, and the log decides (`registry.log`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import urllib3
+from minio import Minio
+from minio.credentials.providers import Provider, StaticProvider
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+
+from registry.errors import StoreDeniedError, StoreUnreachableError
+from registry.stores.base import Listed, ObjectMissingError, Stored, require_key
+
+CONNECT_TIMEOUT = 3.0
+READ_TIMEOUT = 15.0
+
+_MISSING = {"NoSuchKey"}
+_PRESENT = {"PreconditionFailed"}
+_DENIED = {
+    "AccessDenied",
+    "AuthorizationHeaderMalformed",
+    "InvalidAccessKeyId",
+    "InvalidBucketName",
+    "NoSuchBucket",
+    "PermanentRedirect",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+}
+_NOT_MODIFIED = 304
+
+_Headers = dict[str, str | list[str] | tuple[str]]  # minio-py's own type
+
+
+class S3Store:
+    """Objects of one bucket below a prefix.
+
+    Args:
+        bucket: the bucket's name; it must exist.
+        prefix: put before every key, without slashes at its ends; may be empty.
+        endpoint: host and port.
+        secure: whether to speak TLS.
+        region: sent in signatures; naming it saves a request at the start.
+        credentials: where the keys come from; None reads `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        endpoint: str,
+        secure: bool = True,
+        region: str = "us-east-1",
+        credentials: Provider | None = None,
+    ) -> None:
+        self.url = f"s3://{bucket}/{prefix}".rstrip("/") + f" at {endpoint}"
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._client = Minio(
+            endpoint=endpoint,
+            secure=secure,
+            region=region,
+            credentials=credentials or _credentials_from_environment(),
+            http_client=urllib3.PoolManager(
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
+                maxsize=8,
+                retries=False,
+            ),
+        )
+
+    def get(self, key: str) -> Stored:
+        return self._get(key, {})
+
+    def get_if_changed(self, key: str, etag: str) -> Stored | None:
+        try:
+            return self._get(key, {"If-None-Match": etag})
+        except _NotModifiedError:
+            return None
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        try:
+            with self._translated(key):
+                self._client._put_object(self._bucket, self._name(key), data, headers={"If-None-Match": "*"})  # noqa: SLF001 - see the module docstring
+        except _PreconditionFailedError:
+            return False
+        return True
+
+    def put(self, key: str, data: bytes) -> None:
+        with self._translated(key):
+            self._client._put_object(self._bucket, self._name(key), data, headers=None)  # noqa: SLF001 - one request, where put_object makes a thread pool
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+        with self._translated(prefix):
+            for item in self._client.list_objects(
+                self._bucket,
+                prefix=self._prefix + prefix,
+                recursive=True,
+                start_after=self._prefix + after if after else None,
+            ):
+                key = (item.object_name or "").removeprefix(self._prefix)
+                yield Listed(key, item.size or 0, item.last_modified or datetime.fromtimestamp(0, UTC))
+
+    def delete(self, key: str) -> None:
+        with self._translated(key):
+            self._client.remove_object(self._bucket, self._name(key))
+
+    def _name(self, key: str) -> str:
+        return self._prefix + require_key(key)
+
+    def _get(self, key: str, headers: _Headers) -> Stored:
+        with self._translated(key):
+            response = self._client.get_object(self._bucket, self._name(key), request_headers=headers)
+            try:
+                # urllib3 raises when the body is shorter than the announced length
+                return Stored(response.read(), response.headers.get("etag", ""))
+            finally:
+                response.close()
+                response.release_conn()
+
+    @contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except S3Error as error:
+            raise self._meaning(error, key) from error
+        except (ServerError, InvalidResponseError) as error:
+            if getattr(error, "status_code", None) == _NOT_MODIFIED:
+                raise _NotModifiedError from error
+            raise StoreUnreachableError(f"{self.url} answered with a fault: {error}") from error
+        except (urllib3.exceptions.HTTPError, MinioException, OSError) as error:
+            raise StoreUnreachableError(
+                f"{self.url} cannot be reached ({_brief(error)}); is the server up, and is FERRY_STORE right?"
+            ) from error
+
+    def _meaning(self, error: S3Error, key: str) -> Exception:
+        if error.code in _MISSING:
+            return ObjectMissingError(key, self.url)
+        if error.code in _PRESENT:
+            return _PreconditionFailedError()
+        if error.code in _DENIED:
+            return StoreDeniedError(
+                f"{self.url} refuses: {error.code} ({error.message}); "
+                "check the bucket's name, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the user's rights"
+            )
+        return StoreUnreachableError(f"{self.url} answered {error.code}: {error.message}")
+
+
+class _NotModifiedError(Exception):
+    """The object still has the tag that was asked about."""
+
+
+class _PreconditionFailedError(Exception):
+    """An object lies under the key already."""
+
+
+def _credentials_from_environment() -> Provider | None:
+    access, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if not access or not secret:
+        return None  # anonymous: some buckets are public to read
+    return StaticProvider(access, secret, os.environ.get("AWS_SESSION_TOKEN"))
+
+
+def _brief(error: BaseException) -> str:
+    return str(error).rsplit(">: ", 1)[-1] or type(error).__name__
