@@ -239,7 +239,11 @@ class Operation(StrEnum):
 
 
 class ChannelEntry(Document):
-    """One generation of a channel. `previous` is the digest of the entry before it, none for the first."""
+    """One generation of a channel.
+
+    `previous` is the digest of the entry before it, none for the first; `contract_change` says that someone
+    allowed this version to take other inputs or give other outputs than the one before.
+    """
 
     kind: ClassVar[str] = "channel entry"
 
@@ -252,6 +256,7 @@ class ChannelEntry(Document):
     operation: Operation
     held: bool = False
     automatic: bool = False
+    contract_change: bool = False
     actor: str
     reason: str = ""
     at: AwareDatetime

@@ -82,6 +82,20 @@ class Versions:
             f"{PUBLISH_ATTEMPTS} other versions of {self.model} were published meanwhile; try again"
         )
 
+    def download(self, manifest: Manifest) -> bytes:
+        """The stored bytes of a version's file, not checked yet.
+
+        Raises:
+            BrokenChainError: the blob is not there.
+        """
+        try:
+            return self._store.get(keys.blob(manifest.blob.digest)).data
+        except ObjectMissingError as error:
+            raise BrokenChainError(
+                f"the file of {self.model}@{manifest.version} is missing ({error}); "
+                "restore it, or publish again"
+            ) from error
+
     def load(self, manifest: Manifest) -> bytes:
         """The model file of `manifest`, checked against its digest.
 
@@ -89,12 +103,8 @@ class Versions:
             DigestMismatchError: the stored bytes are others.
             BrokenChainError: the blob is not there.
         """
-        what = f"the model file of {self.model}@{manifest.version}"
-        try:
-            data = self._store.get(keys.blob(manifest.blob.digest)).data
-        except ObjectMissingError as error:
-            raise BrokenChainError(f"{what} is missing ({error}); restore it, or publish again") from error
-        return require_digest(data, manifest.blob.digest, what=what)
+        what = f"the file of {self.model}@{manifest.version}"
+        return require_digest(self.download(manifest), manifest.blob.digest, what=what)
 
     def _manifest(
         self, number: int, blob: Blob, facts: ModelFacts, training: TrainingRecord, actor: str

@@ -1,0 +1,83 @@
+"""The local cache of verified model files, which only this user can read or write.
+
+A file is written under a temporary name, synced and renamed, and its bytes are hashed again at each use:
+what is loaded is what was hashed, also after a crash and on a disk that flips a bit.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from registry.digests import digest_of, hex_of
+from registry.errors import UsageError
+
+KEPT_FILES = 64
+
+_PRIVATE = 0o700
+
+
+class BlobCache:
+    """Model files in `folder`, by digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "blobs"
+
+    def find(self, digest: str) -> Path | None:
+        """The file with `digest`, None where it is not here; a damaged one is removed."""
+        path = self._path(digest)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if digest_of(data) == digest:
+            os.utime(path)
+            return path
+        path.unlink(missing_ok=True)
+        return None
+
+    def keep(self, digest: str, data: bytes) -> Path:
+        """Keep verified bytes.
+
+        Raises:
+            UsageError: the folder cannot be written, or others can write it.
+        """
+        self._require_private_folder()
+        path = self._path(digest)
+        descriptor, name = tempfile.mkstemp(dir=self._folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        self._prune()
+        return path
+
+    def _prune(self) -> None:
+        # several consumers may share the folder, so the files used last stay, not only this one's
+        by_use = sorted(self._folder.glob("*.onnx"), key=_last_use, reverse=True)
+        for path in by_use[KEPT_FILES:]:
+            path.unlink(missing_ok=True)
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / f"{hex_of(digest)}.onnx"
+
+    def _require_private_folder(self) -> None:
+        try:
+            self._folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+            self._folder.chmod(_PRIVATE)
+        except OSError as error:
+            raise UsageError(
+                f"the cache {self._folder} cannot be used: {error.strerror}; name another with FERRY_CACHE"
+            ) from error
+
+
+def _last_use(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another consumer pruned it
+        return 0.0

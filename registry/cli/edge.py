@@ -1,0 +1,79 @@
+"""The process edge of every command: domain errors become one line and the agreed exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from enum import IntEnum
+from typing import NoReturn
+
+import click
+import typer
+
+from registry.errors import (
+    ChannelHeldError,
+    ConflictError,
+    FerryError,
+    NotFoundError,
+    RefusedError,
+    StoreError,
+    UsageError,
+    WaitTimeoutError,
+)
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status means, for scripts."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    CONFLICT = 4
+    REFUSED = 5
+    STORE = 6
+    WAIT_TIMEOUT = 7
+    HELD = 8
+
+
+_CODES: dict[type[FerryError], ExitCode] = {
+    UsageError: ExitCode.USAGE,
+    NotFoundError: ExitCode.NOT_FOUND,
+    ConflictError: ExitCode.CONFLICT,
+    RefusedError: ExitCode.REFUSED,
+    StoreError: ExitCode.STORE,
+    WaitTimeoutError: ExitCode.WAIT_TIMEOUT,
+    ChannelHeldError: ExitCode.HELD,
+}
+
+
+def exit_code(error: FerryError) -> ExitCode:
+    """The exit status that tells `error` to a script."""
+    for kind in type(error).__mro__:
+        if kind in _CODES:
+            return _CODES[kind]
+    return ExitCode.FAILED
+
+
+def run_app(app: typer.Typer, program: str) -> NoReturn:
+    """Run a typer application as a process: it ends here, whatever happens."""
+    try:
+        result = app(prog_name=program, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(ExitCode.USAGE)
+    except FerryError as error:
+        _complain(str(error))
+        sys.exit(exit_code(error))
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # the reader of our output went away, as `head` does; keep the interpreter from complaining again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    sys.exit(result if isinstance(result, int) else ExitCode.DONE)
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"error: {' '.join(text.split())}\n")
