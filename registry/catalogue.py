@@ -105,6 +105,7 @@ class Registry:
         reason: str = "",
         automatic: bool = False,
         force: bool = False,
+        allow_contract_change: bool = False,
     ) -> ChannelEntry:
         """Make `version` the one that `channel` serves.
 
@@ -116,13 +117,22 @@ class Registry:
             reason: why, for the history.
             automatic: whether a program decides; a held channel refuses it.
             force: pass a hold (and lift it); not for programs.
+            allow_contract_change: let callers notice other inputs or outputs than before.
 
         Raises:
             NotFoundError: there is no such version.
+            RefusedError: its contract is not that of the version it would replace (gate `contract`).
             ConflictError: someone else was first, or `expect` does not hold.
             ChannelHeldError: the channel is held.
         """
-        change = Change(Operation.PROMOTE, version, expect=expect, automatic=automatic, force=force)
+        change = Change(
+            Operation.PROMOTE,
+            version,
+            expect=expect,
+            automatic=automatic,
+            force=force,
+            contract_change=allow_contract_change,
+        )
         return self._change(model, channel, change, reason)
 
     def rollback(
@@ -145,7 +155,9 @@ class Registry:
             history = list(target.history())
             to = rules.rollback_target(history, channel=str(target))
             expect = history[-1].generation if expect is None else expect
-        return self._change(model, channel, Change(Operation.ROLLBACK, to, expect=expect), reason)
+        # what served before may serve again, whatever its contract
+        change = Change(Operation.ROLLBACK, to, expect=expect, contract_change=True)
+        return self._change(model, channel, change, reason)
 
     def hold(self, model: str, channel: str = DEFAULT_CHANNEL, *, reason: str = "") -> ChannelEntry:
         """Refuse automatic promotions of `channel` until it is released."""

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from registry import keys, rules
+from registry.contract import contract_break
 from registry.documents import ChannelEntry, Manifest, utc_now
-from registry.errors import BrokenChainError, NotFoundError
+from registry.errors import BrokenChainError, NotFoundError, RefusedError
 from registry.log import AppendLog
 from registry.names import require_name
 from registry.rules import Change
@@ -94,10 +95,13 @@ class Channel:
         Raises:
             ConflictError: the channel moved on meanwhile, or is not at `change.expect`.
             ChannelHeldError: the channel is held.
+            RefusedError: the version's contract is another, and `change` does not allow that.
             OutcomeUnknownError: the store gave no answer.
         """
         decision = rules.decide(head, change, channel=str(self))
         manifest = load(decision.version)
+        if head is not None and head.version != manifest.version and not change.contract_change:
+            self._require_contract(load(head.version), manifest)
         entry = ChannelEntry(
             model=self.model,
             channel=self.name,
@@ -108,6 +112,7 @@ class Channel:
             operation=change.operation,
             held=decision.held,
             automatic=change.automatic,
+            contract_change=change.contract_change,
             actor=actor,
             reason=reason,
             at=self._clock(),
@@ -116,6 +121,15 @@ class Channel:
         )
         self._log.append(entry.generation, entry.encode())
         return entry
+
+    def _require_contract(self, incumbent: Manifest, candidate: Manifest) -> None:
+        if fault := contract_break(incumbent, candidate):
+            raise RefusedError(
+                "contract",
+                f"version {candidate.version} cannot take the place of {incumbent.version} on {self}: "
+                f"{fault}",
+                "If every caller is ready for it, promote with --allow-contract-change",
+            )
 
     def _decode(self, number: int, data: bytes) -> ChannelEntry:
         key = self._log.key(number)

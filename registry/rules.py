@@ -25,6 +25,7 @@ class Change:
     expect: int | None = None
     automatic: bool = False
     force: bool = False
+    contract_change: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from enum import IntEnum
 from typing import NoReturn
 
-import click
 import typer
 
 from registry.errors import (
@@ -57,22 +54,16 @@ def exit_code(error: FerryError) -> ExitCode:
 
 
 def run_app(app: typer.Typer, program: str) -> NoReturn:
-    """Run a typer application as a process: it ends here, whatever happens."""
+    """Run a typer application as a process: it ends here, whatever happens.
+
+    Typer itself answers wrong usage (2), Ctrl-C (130) and a reader of our output that went away.
+    """
     try:
-        result = app(prog_name=program, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(ExitCode.USAGE)
+        app(prog_name=program)
     except FerryError as error:
         _complain(str(error))
         sys.exit(exit_code(error))
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:
-        # the reader of our output went away, as `head` does; keep the interpreter from complaining again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
-    sys.exit(result if isinstance(result, int) else ExitCode.DONE)
+    sys.exit(ExitCode.DONE)
 
 
 def _complain(text: str) -> None:

@@ -1,0 +1,88 @@
+"""`ferry publish`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from registry.catalogue import Registry
+from registry.cli.changing import print_entry
+from registry.cli.formats import OutputFormat
+from registry.cli.output import note, print_fields, print_json, short, size_of
+from registry.documents import ChannelEntry, Evaluation, Manifest, TrainingRecord
+from registry.errors import UsageError
+from registry.inspection import load_inspector
+from registry.names import require_name
+from registry.settings import load_settings
+
+T = TypeVar("T")
+
+
+def publish(
+    store: str | None,
+    output: OutputFormat,
+    model: str,
+    file: Path,
+    *,
+    labels: Sequence[str],
+    metrics: Sequence[str],
+    promote_to: str | None,
+    reason: str,
+    allow_contract_change: bool,
+) -> None:
+    """Publish `file` as the next version of `model`, and promote it to `promote_to` if that is given."""
+    require_name(model, what="model")
+    training = TrainingRecord(
+        labels=_pairs(labels, "--label", str),
+        evaluation=Evaluation(metrics=_pairs(metrics, "--metric", float)) if metrics else None,
+    )
+    data = _read(file)
+    facts = load_inspector()(data)
+    registry = Registry.open(load_settings(store=store).store)
+    manifest = registry.publish(model, data, facts, training)
+    if promote_to is None:
+        _print(output, manifest, None)
+        return
+    note(f"published {model}@{manifest.version}")
+    entry = registry.promote(
+        model, manifest.version, promote_to, reason=reason, allow_contract_change=allow_contract_change
+    )
+    _print(output, manifest, entry)
+
+
+def _print(output: OutputFormat, manifest: Manifest, entry: ChannelEntry | None) -> None:
+    if output is OutputFormat.JSON:
+        print_json({"manifest": manifest, "entry": entry})
+        return
+    print_fields(
+        [
+            ("published", f"{manifest.model}@{manifest.version}"),
+            ("digest", short(manifest.blob.digest)),
+            ("size", size_of(manifest.blob.size)),
+            ("opset", str(manifest.opset)),
+        ]
+    )
+    if entry is not None:
+        print_entry(entry)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _pairs(texts: Sequence[str], option: str, convert: Callable[[str], T]) -> dict[str, T]:
+    pairs: dict[str, T] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            converted = convert(value)
+        except ValueError:
+            name = ""
+        if not name or "=" not in text:
+            raise UsageError(f"{option} takes NAME=VALUE, not {text!r}")
+        pairs[name] = converted
+    return pairs
