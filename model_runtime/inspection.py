@@ -1,8 +1,8 @@
 """What an ONNX file says about itself: inputs, outputs and their roles, classes, opset.
 
 A file may state its roles and classes in `metadata_props` (`modelferry.role.<output>`, `modelferry.classes`),
-as the trainer's do. Where it does not, they are inferred as the ai.onnx.ml classifiers shape them: a label
-per row, and one number per class.
+as the trainer's do. Where it does not, they are inferred: floats are scores, or probabilities where their name
+says so, and what else a classifier gives is the label.
 """
 
 from __future__ import annotations
@@ -114,12 +114,10 @@ def _output(
 
 
 def _inferred_role(spec: TensorSpec, classes: tuple[Label, ...] | None) -> Role | None:
-    is_float = spec.dtype.startswith("float")
-    if classes is not None and not is_float:
-        return Role.LABEL
-    if classes is not None and "prob" in spec.name.lower():
-        return Role.PROBABILITY
-    return Role.SCORE if is_float else None
+    name = spec.name.lower()
+    if spec.dtype.startswith("float"):
+        return Role.PROBABILITY if "prob" in name else Role.SCORE
+    return Role.LABEL if classes is not None or "label" in name else None
 
 
 def _classes(model: ModelProto, properties: dict[str, str]) -> tuple[Label, ...] | None:

@@ -90,6 +90,7 @@ class Follower:
         self._handled: ChannelEntry | None = None
         self._candidate: Candidate | None = None
         self._found_at = 0.0
+        self._swap_seconds = 0.0
         self._serving = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"follow-{model}-{channel}", daemon=True)
@@ -145,9 +146,10 @@ class Follower:
     def _follow(self) -> None:
         action: rules.Action = rules.Poll(0)
         while not self._stopping.is_set():
-            event = self._perform(action)
-            self._note(event)
+            performed, event = action, self._perform(action)
             self._state, action = rules.step(self._state, event)
+            # told after the step, so that whoever asks for a report meanwhile gets the new one
+            self._announce(performed, event)
 
     def _perform(self, action: rules.Action) -> rules.Event:
         try:
@@ -172,11 +174,12 @@ class Follower:
                 self._swap(self._kept(target) if kept else self._warmed())
                 return rules.Passed()
             case rules.Refuse(refusal):
-                self._drop_candidate()
+                self._handled, self._candidate = self._require_candidate().entry, None
                 self._tell(lambda observer: observer.refused(refusal))
+                release_free_memory()
                 return rules.Woke()
             case rules.Rest(retry):
-                self._drop_unfinished()
+                self._candidate = None
                 self._stopping.wait(self._pause(retry))
                 return rules.Woke()
 
@@ -211,19 +214,8 @@ class Follower:
         self.swaps += 1
         self._handled, self._candidate = served.entry, None
         self._serving.set()
-        seconds = time.monotonic() - self._found_at
-        self._tell(lambda observer: observer.swapped(served, seconds))
-        self._log.info(
-            "serving", version=served.version, generation=served.generation, seconds=round(seconds, 3)
-        )
+        self._swap_seconds = time.monotonic() - self._found_at
         release_free_memory()
-
-    def _drop_candidate(self) -> None:
-        self._handled, self._candidate = self._require_candidate().entry, None
-        release_free_memory()
-
-    def _drop_unfinished(self) -> None:
-        self._candidate = None
 
     def _require_candidate(self) -> Candidate:
         if self._candidate is None:
@@ -235,12 +227,18 @@ class Follower:
             return rules.retry_pause(retry, random.random())  # noqa: S311 - jitter is no secret
         return self._settings.poll_interval
 
-    def _note(self, event: rules.Event) -> None:
-        match event:
-            case rules.Failed(reason):
+    def _announce(self, action: rules.Action, event: rules.Event) -> None:
+        match action, event:
+            case rules.Swap(), rules.Passed() if served := self.current:
+                seconds = self._swap_seconds
+                self._log.info(
+                    "serving", version=served.version, generation=served.generation, seconds=round(seconds, 3)
+                )
+                self._tell(lambda observer: observer.swapped(served, seconds))
+            case _, rules.Failed(reason):
                 self._log.warning("the last good version goes on", reason=reason)
                 self._tell(lambda observer: observer.failed(reason))
-            case rules.Rejected(gate, reason):
+            case _, rules.Rejected(gate, reason):
                 self._log.error("candidate refused, the last good version goes on", gate=gate, reason=reason)
             case _:
                 pass

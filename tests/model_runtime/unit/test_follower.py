@@ -1,0 +1,290 @@
+"""The follower on real sessions and a memory store, with faults."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from model_runtime.follower import Follower, FollowerObserver, FollowerSettings
+from model_runtime.follower.rules import Refusal
+from model_runtime.heartbeat import HeartbeatReporter, consumer_name
+from model_runtime.served import ServedModel
+from registry import Registry
+from registry.documents import GoldenRows, TrainingRecord
+from registry.stores.memory import MemoryStore
+from tests.faulty_store import FaultyStore
+from tests.onnx_models import golden_rows, inspect_model, linear_classifier
+
+DEADLINE = 10.0
+FAST = FollowerSettings(poll_interval=0.01)
+
+
+class Witness(FollowerObserver):
+    """Keeps what happened, and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.swaps: list[tuple[int, int]] = []
+        self.refusals: list[Refusal] = []
+        self.failures: list[str] = []
+
+    def swapped(self, served: ServedModel, seconds: float) -> None:
+        self._note(lambda: self.swaps.append((served.generation, served.version)))
+
+    def refused(self, refusal: Refusal) -> None:
+        self._note(lambda: self.refusals.append(refusal))
+
+    def failed(self, reason: str) -> None:
+        self._note(lambda: self.failures.append(reason))
+
+    def wait(self, condition: Callable[[Witness], bool]) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: condition(self), DEADLINE), vars(self)
+
+    def _note(self, note: Callable[[], None]) -> None:
+        with self.changed:
+            note()
+            self.changed.notify_all()
+
+
+class Setting:
+    """A registry, a follower of digits:production, and its witness."""
+
+    def __init__(self, folder: Path) -> None:
+        self.memory = MemoryStore()
+        self.store = FaultyStore(self.memory)
+        self.registry = Registry(self.memory, actor="tester")
+        self.witness = Witness()
+        self.follower = Follower(
+            Registry(self.store), "digits", cache=folder / "cache", settings=FAST, observer=self.witness
+        )
+
+    def publish(self, winner: int, *, features: int = 4, golden: GoldenRows | None = None) -> int:
+        data = linear_classifier(features, winner=winner)
+        record = TrainingRecord(golden=golden or golden_rows(features, winner=winner))
+        return self.registry.publish("digits", data, inspect_model(data), record).version
+
+    def serve(self, winner: int) -> int:
+        generation = self.registry.promote("digits", self.publish(winner)).generation
+        self.witness.wait(lambda witness: any(swap[0] == generation for swap in witness.swaps))
+        return generation
+
+    def label(self) -> int:
+        served = self.follower.current
+        assert served is not None
+        return int(served.session.run({"input": np.zeros((1, 4), np.float32)})["label"][0])
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Iterator[Setting]:
+    made = Setting(tmp_path)
+    made.follower.start()
+    yield made
+    made.follower.stop()
+
+
+def test_versions_are_swapped_and_rolled_back(setting: Setting) -> None:
+    assert setting.follower.current is None
+    for winner in (0, 1, 2):
+        setting.serve(winner)
+        assert setting.label() == winner
+    entry = setting.registry.rollback("digits")
+    setting.witness.wait(lambda witness: witness.swaps[-1] == (entry.generation, 2))
+    assert setting.label() == 1
+    assert [swap[0] for swap in setting.witness.swaps] == [1, 2, 3, 4]
+    kept = setting.follower.serving(3)
+    assert kept is not None
+    assert setting.follower.serving(1) is None
+
+
+def test_whoever_holds_a_model_keeps_its_session(setting: Setting) -> None:
+    setting.serve(0)
+    held = setting.follower.current
+    assert held is not None
+    for winner in (1, 2, 1, 2):
+        setting.serve(winner)
+    assert int(held.session.run({"input": np.zeros((1, 4), np.float32)})["label"][0]) == 0
+
+
+def test_a_follower_that_is_behind_takes_only_the_newest(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    for winner in (0, 1, 2):
+        setting.registry.promote("digits", setting.publish(winner))
+    setting.follower.start()
+    setting.witness.wait(lambda witness: witness.swaps == [(3, 3)])
+    setting.follower.stop()
+
+
+def blob_key(setting: Setting, version: int) -> str:
+    digest = setting.registry.versions("digits").get(version).blob.digest
+    return "blobs/sha256/" + digest.removeprefix("sha256:")
+
+
+def rewrite(setting: Setting, key: str, **fields: object) -> None:
+    raw = orjson.loads(setting.memory.get(key).data) | fields
+    setting.memory.put(key, orjson.dumps(raw))
+
+
+def flip_a_bit(setting: Setting, version: int) -> None:
+    data = bytearray(setting.memory.get(blob_key(setting, version)).data)
+    data[-1] ^= 1
+    setting.memory.put(blob_key(setting, version), bytes(data))
+
+
+def truncate(setting: Setting, version: int) -> None:
+    key = blob_key(setting, version)
+    setting.memory.put(key, setting.memory.get(key).data[:100])
+
+
+def remove_blob(setting: Setting, version: int) -> None:
+    setting.memory.delete(blob_key(setting, version))
+
+
+def write_newer_schema(setting: Setting, version: int) -> None:
+    rewrite(setting, f"models/digits/versions/{version:010d}.json", schema_version="9.0")
+
+
+def alter_manifest(setting: Setting, version: int) -> None:
+    rewrite(setting, f"models/digits/versions/{version:010d}.json", actor="mallory")
+
+
+@pytest.mark.parametrize(
+    ("damage", "gate", "text"),
+    [
+        (flip_a_bit, "digest", "corrupt, truncated or was replaced"),
+        (truncate, "digest", "100 bytes"),
+        (remove_blob, "blob", "is missing"),
+        (write_newer_schema, "schema", "schema version 9.0"),
+        (alter_manifest, "digest", "not the one that was promoted"),
+    ],
+)
+def test_a_damaged_version_is_refused_and_the_last_good_one_goes_on(
+    setting: Setting, damage: Callable[[Setting, int], None], gate: str, text: str
+) -> None:
+    setting.serve(0)
+    bad = setting.publish(1)
+    # the entry is written before the damage: a registry does not promote what it cannot read
+    setting.store.down = True
+    setting.registry.promote("digits", bad)
+    damage(setting, bad)
+    setting.store.down = False
+    setting.witness.wait(lambda witness: bool(witness.refusals))
+    refusal = setting.witness.refusals[0]
+    assert (refusal.gate, refusal.target.generation) == (gate, 2)
+    assert text in refusal.reason
+    assert setting.label() == 0
+    report = setting.follower.report()
+    assert (report.generation, report.refused_generation, report.refused_gate) == (1, 2, gate)
+    setting.serve(2)
+    assert setting.label() == 2
+    assert setting.follower.report().last_error is None
+
+
+def test_golden_rows_that_do_not_hold_are_refused(setting: Setting) -> None:
+    setting.serve(0)
+    setting.registry.promote("digits", setting.publish(1, golden=golden_rows(winner=2)))
+    setting.witness.wait(lambda witness: bool(witness.refusals))
+    assert setting.witness.refusals[0].gate == "golden-rows"
+    assert setting.label() == 0
+
+
+def test_another_input_shape_is_refused_unless_it_was_allowed(setting: Setting) -> None:
+    setting.serve(0)
+    wide = setting.publish(1, features=5)
+    entry = setting.registry.promote("digits", wide, allow_contract_change=True)
+    setting.witness.wait(lambda witness: witness.swaps[-1][0] == entry.generation)
+    served = setting.follower.current
+    assert served is not None
+    assert served.manifest.inputs[0].shape == (-1, 5)
+
+
+def test_an_entry_that_slips_another_shape_in_is_refused(setting: Setting) -> None:
+    setting.serve(0)
+    wide = setting.publish(1, features=5)
+    setting.store.down = True
+    setting.registry.promote("digits", wide, allow_contract_change=True)
+    rewrite(setting, "models/digits/channels/production/0000000002.json", contract_change=False)
+    setting.store.down = False
+    setting.witness.wait(lambda witness: bool(witness.refusals))
+    assert setting.witness.refusals[0].gate == "contract"
+    assert "had shape [-1, 4] and has [-1, 5]" in setting.witness.refusals[0].reason
+
+
+def test_a_store_that_is_down_changes_nothing_for_callers(setting: Setting) -> None:
+    setting.serve(0)
+    setting.store.down = True
+    setting.witness.wait(lambda witness: len(witness.failures) >= 2)
+    assert setting.label() == 0
+    assert "lost" in (setting.follower.report().last_error or "") or setting.witness.failures
+    setting.store.down = False
+    setting.serve(1)
+    assert setting.label() == 1
+
+
+def test_a_store_that_is_down_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    setting.store.down = True
+    setting.follower.start()
+    setting.witness.wait(lambda witness: bool(witness.failures))
+    assert setting.follower.wait_until_serving(0) is None
+    assert setting.follower.report().phase == "following"
+    setting.store.down = False
+    setting.serve(1)
+    assert setting.follower.wait_until_serving(DEADLINE) is not None
+    setting.follower.stop()
+
+
+def test_an_altered_log_is_not_followed(setting: Setting) -> None:
+    setting.serve(0)
+    setting.store.down = True
+    setting.registry.promote("digits", setting.publish(1))
+    rewrite(setting, "models/digits/channels/production/0000000002.json", previous="sha256:" + "0" * 64)
+    setting.store.down = False
+    setting.witness.wait(lambda witness: any("does not follow" in reason for reason in witness.failures))
+    assert setting.label() == 0
+
+
+def test_the_cache_is_private_and_a_damaged_file_is_fetched_again(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    setting.registry.promote("digits", setting.publish(0))
+    setting.follower.start()
+    setting.witness.wait(lambda witness: bool(witness.swaps))
+    setting.follower.stop()
+    folder = tmp_path / "cache" / "blobs"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (cached,) = folder.glob("*.onnx")
+    cached.write_bytes(b"damaged")
+    again = Follower(setting.registry, "digits", cache=tmp_path / "cache", settings=FAST)
+    again.start()
+    assert again.wait_until_serving(DEADLINE) is not None
+    again.stop()
+    assert cached.read_bytes() == linear_classifier(winner=0)
+
+
+def test_heartbeats_say_what_serves_and_end_with_the_process(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    name = consumer_name("test")
+    reporter = HeartbeatReporter(
+        setting.registry, consumer=name, role="test", followers=[setting.follower], interval=0.01
+    )
+    setting.follower.start()
+    reporter.start()
+    setting.serve(0)
+
+    def beaten() -> bool:
+        return any(
+            report.generation == 1
+            for heartbeat in setting.registry.consumers.all()
+            for report in heartbeat.models
+        )
+
+    tick = threading.Event()
+    assert any(beaten() or tick.wait(0.01) for _ in range(1000))
+    reporter.stop()
+    setting.follower.stop()
+    assert list(setting.registry.consumers.all()) == []

@@ -1,0 +1,155 @@
+"""Properties of the follower's state machine, over histories of a channel with failures anywhere."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_runtime.follower import rules
+from model_runtime.follower.rules import STAGES, Phase, State, Target
+
+DIGESTS = ["sha256:a", "sha256:b", "sha256:c"]
+
+
+def target(generation: int, version: int) -> Target:
+    return Target(generation, version, DIGESTS[version % len(DIGESTS)])
+
+
+class World:
+    """A channel that grows, and a performer of actions whose outcomes hypothesis chooses."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.data = data
+        self.log: list[Target] = []
+        self.served: list[Target] = []
+        self.refused: list[Target] = []
+        self.passed: list[Phase] = []
+        self.faults = True
+
+    def grow(self) -> None:
+        for _ in range(self.data.draw(st.integers(0, 3), "promotions")):
+            self.log.append(target(len(self.log) + 1, self.data.draw(st.integers(1, 4), "version")))
+
+    def perform(self, action: rules.Action) -> rules.Event:
+        match action:
+            case rules.Poll(after):
+                return self._poll(after)
+            case rules.RunStage(stage, _):
+                return self._run(stage)
+            case rules.Swap(found, kept):
+                assert kept or self.passed == list(STAGES), (
+                    "a model served that was not taken through every stage"
+                )
+                self.passed = []
+                self.served.append(found)
+                return rules.Passed()
+            case rules.Refuse(refusal):
+                self.refused.append(refusal.target)
+                return rules.Woke()
+            case rules.Rest():
+                self.passed = []
+                return rules.Woke()
+
+    def _poll(self, after: int) -> rules.Event:
+        self.passed = []
+        if self.faults and self.data.draw(st.booleans(), "store down"):
+            return rules.Failed("store down")
+        if self.faults:
+            self.grow()
+        newer = self.log[after:]
+        return rules.Found(newer[-1]) if newer else rules.NothingNew()
+
+    def _run(self, stage: Phase) -> rules.Event:
+        outcome = self.data.draw(st.sampled_from("pppfr"), "outcome") if self.faults else "p"
+        if outcome == "f":
+            return rules.Failed("transient")
+        if outcome == "r":
+            return rules.Rejected("gate", "bad")
+        self.passed.append(stage)
+        return rules.Passed()
+
+
+def run(world: World, state: State, action: rules.Action, steps: int) -> tuple[State, rules.Action]:
+    for _ in range(steps):
+        before = state
+        state, action = rules.step(state, world.perform(action))
+        assert state.handled >= before.handled, "a follower went back"
+        assert before.serving is None or state.serving is not None, "a follower stopped serving"
+        assert (state.candidate is not None) == isinstance(action, rules.RunStage | rules.Swap)
+    return state, action
+
+
+@given(st.data())
+def test_generations_rise_and_refused_ones_never_serve(data: st.DataObject) -> None:
+    world = World(data)
+    run(world, State(), rules.Poll(0), steps=40)
+    generations = [served.generation for served in world.served]
+    assert generations == sorted(set(generations))
+    assert not set(world.served) & set(world.refused)
+    assert len(world.refused) == len(set(world.refused)), "a refused generation was tried again"
+
+
+@given(st.data())
+def test_once_faults_end_the_newest_generation_serves_unless_it_was_refused(data: st.DataObject) -> None:
+    world = World(data)
+    state, action = run(world, State(), rules.Poll(0), steps=20)
+    world.faults = False
+    state, _ = run(world, state, action, steps=20)
+    if world.log and world.log[-1] not in world.refused:
+        assert state.serving == world.log[-1]
+        assert state.phase is Phase.SERVING
+        assert (state.failures, state.last_error, state.refusal) == (0, None, None)
+    assert state.serving == (world.served[-1] if world.served else None)
+
+
+def serve(state: State, wanted: Target) -> tuple[State, list[rules.Action]]:
+    actions: list[rules.Action] = []
+    event: rules.Event = rules.Found(wanted)
+    while True:
+        state, action = rules.step(state, event)
+        actions.append(action)
+        if isinstance(action, rules.Poll):
+            return state, actions
+        event = rules.Passed()
+
+
+def test_the_stages_come_in_order() -> None:
+    _, actions = serve(State(), target(1, 1))
+    assert actions == [
+        *[rules.RunStage(stage, target(1, 1)) for stage in STAGES],
+        rules.Swap(target(1, 1), kept=False),
+        rules.Poll(1),
+    ]
+
+
+def test_a_hold_and_a_rollback_by_one_load_nothing() -> None:
+    state, _ = serve(State(), target(1, 1))
+    state, _ = serve(state, target(2, 2))
+    state, held = serve(state, target(3, 2))
+    assert held == [rules.Swap(target(3, 2), kept=True), rules.Poll(3)]
+    assert state.previous == target(1, 1)
+    state, rolled_back = serve(state, target(4, 1))
+    assert rolled_back == [rules.Swap(target(4, 1), kept=True), rules.Poll(4)]
+    assert state.previous == target(3, 2)
+
+
+def test_a_channel_that_goes_backwards_is_a_failure_and_serves_on() -> None:
+    state, _ = serve(State(), target(5, 1))
+    state, action = rules.step(state, rules.Found(target(4, 2)))
+    assert state.serving == target(5, 1)
+    assert action == rules.Rest(1)
+    assert "went backwards" in (state.last_error or "")
+
+
+@pytest.mark.parametrize("event", [rules.Passed(), rules.Rejected("gate", "reason")])
+def test_what_cannot_follow_is_the_callers_fault(event: rules.Event) -> None:
+    with pytest.raises(ValueError, match="no candidate"):
+        rules.step(State(), event)
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
+def test_retries_come_later_and_later_up_to_a_bound(retry: int, fraction: float) -> None:
+    pause = rules.retry_pause(retry, fraction)
+    assert rules.FIRST_RETRY / 2 <= pause <= rules.LAST_RETRY
+    assert rules.retry_pause(retry + 1, fraction) >= pause

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from registry.doctor import examine
+from registry.errors import StoreDeniedError, StoreUnreachableError
+from registry.stores import Store, open_store
+from registry.stores.s3 import S3Store
+from tests.registry.store_conformance import StoreConformance
+
+pytestmark = pytest.mark.integration
+
+
+class TestS3Store(StoreConformance):
+    rounds = 200
+
+    @pytest.fixture
+    def store(self, minio_store: Store) -> Store:
+        return minio_store
+
+
+def test_doctor_trusts_minio(minio_store: Store) -> None:
+    findings = examine(minio_store)
+    assert [finding.probe for finding in findings if not finding.passed] == []
+    assert list(minio_store.list("doctor/")) == []
+
+
+def test_a_missing_bucket_and_wrong_credentials_are_told_apart(
+    minio_store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = minio_store_url.partition("?")[2]
+    with pytest.raises(StoreDeniedError, match="NoSuchBucket"):
+        open_store(f"s3://no-such-bucket?{query}").put("a", b"")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
+    with pytest.raises(StoreDeniedError, match="SignatureDoesNotMatch"):
+        open_store(minio_store_url).get("a")
+
+
+class _Recorder(BaseHTTPRequestHandler):
+    """Answers every request with `status` and keeps its headers."""
+
+    status = 412
+    seen: list[dict[str, str]]
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.seen.append({"method": self.command, **{k.lower(): v for k, v in self.headers.items()}})
+        body = b"<Error><Code>PreconditionFailed</Code><Message>m</Message></Error>"
+        if self.status != 412:
+            body = b"<Error><Code>SlowDown</Code><Message>later</Message></Error>"
+        self.send_response(self.status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.fixture
+def recorder() -> Iterator[tuple[str, type[_Recorder]]]:
+    handler = type("Handler", (_Recorder,), {"seen": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}", handler
+    server.shutdown()
+    server.server_close()
+    thread.join(timeout=5)
+
+
+def test_put_if_absent_sends_the_condition_itself(recorder: tuple[str, type[_Recorder]]) -> None:
+    endpoint, handler = recorder
+    store = S3Store("bucket", endpoint=endpoint, secure=False)
+    assert store.put_if_absent("key", b"data") is False
+    assert [request.get("if-none-match") for request in handler.seen] == ["*"]
+    assert not any("x-amz-meta" in name for request in handler.seen for name in request)
+
+
+def test_a_write_is_sent_once_whatever_the_answer(recorder: tuple[str, type[_Recorder]]) -> None:
+    endpoint, handler = recorder
+    handler.status = 503
+    store = S3Store("bucket", endpoint=endpoint, secure=False)
+    with pytest.raises(StoreUnreachableError, match="SlowDown"):
+        store.put_if_absent("key", b"data")
+    assert len(handler.seen) == 1
+
+
+def test_a_store_that_is_down_is_said_so_at_once(recorder: tuple[str, type[_Recorder]]) -> None:
+    store = S3Store("bucket", endpoint="127.0.0.1:1", secure=False)
+    with pytest.raises(StoreUnreachableError, match="is the server up"):
+        store.get("key")

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import orjson
+import pytest
+
+from registry import Registry
+from registry.documents import ModelFacts, Operation, TensorSpec
+from registry.errors import (
+    BrokenChainError,
+    ChannelHeldError,
+    ConflictError,
+    DigestMismatchError,
+    NotFoundError,
+    RefusedError,
+    UsageError,
+)
+from registry.names import ModelReference
+from registry.stores.memory import MemoryStore
+
+
+def facts(features: int = 4) -> ModelFacts:
+    return ModelFacts(
+        opset=17,
+        ir_version=8,
+        inputs=(TensorSpec(name="input", dtype="float32", shape=(-1, features)),),
+        outputs=(TensorSpec(name="label", dtype="int64", shape=(-1,)),),
+    )
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(MemoryStore(), actor="tester")
+
+
+def publish(registry: Registry, count: int = 1) -> None:
+    for number in range(count):
+        registry.publish("digits", b"model %d" % number, facts())
+
+
+def test_versions_count_up_and_lie_where_the_design_says(registry: Registry) -> None:
+    publish(registry, 2)
+    registry.promote("digits", 2)
+    manifest = registry.versions("digits").get(2)
+    assert [item.key for item in registry.store.list("")] == sorted(
+        [
+            "blobs/sha256/" + manifest.blob.digest.removeprefix("sha256:"),
+            "blobs/sha256/" + registry.versions("digits").get(1).blob.digest.removeprefix("sha256:"),
+            "models/digits/channels/production/0000000001.json",
+            "models/digits/versions/0000000001.json",
+            "models/digits/versions/0000000002.json",
+        ]
+    )
+    assert registry.models() == ["digits"]
+    assert registry.channels("digits") == ["production"]
+    assert registry.versions("digits").load(manifest) == b"model 1"
+
+
+def test_the_same_file_twice_is_two_versions_of_one_blob(registry: Registry) -> None:
+    first = registry.publish("digits", b"same", facts())
+    second = registry.publish("digits", b"same", facts())
+    assert (first.version, second.version) == (1, 2)
+    assert first.blob == second.blob
+
+
+def test_many_models_are_listed_by_name(registry: Registry) -> None:
+    for name in ("zebra", "a", "a-b", "a.b", "digits"):
+        registry.publish(name, b"x", facts())
+    registry.store.put("models/only-a-channel/channels/production/0000000001.json", b"")
+    assert sorted(registry.models()) == ["a", "a-b", "a.b", "digits", "zebra"]
+
+
+def test_a_chain_of_entries_says_what_happened(registry: Registry) -> None:
+    publish(registry, 3)
+    for version in (1, 2, 3):
+        registry.promote("digits", version, reason=f"try {version}")
+    rolled_back = registry.rollback("digits", reason="bad")
+    assert (rolled_back.generation, rolled_back.version, rolled_back.held) == (4, 2, True)
+    with pytest.raises(ChannelHeldError):
+        registry.promote("digits", 3, automatic=True)
+    registry.release("digits")
+    registry.promote("digits", 3, automatic=True)
+    entries = list(registry.channel("digits").history())
+    assert [entry.operation for entry in entries] == [
+        *[Operation.PROMOTE] * 3,
+        Operation.ROLLBACK,
+        Operation.RELEASE,
+        Operation.PROMOTE,
+    ]
+    assert [entry.previous for entry in entries][1:] == [entry.digest for entry in entries][:-1]
+    assert entries[0].previous is None
+
+
+def test_rollback_to_a_version_and_its_limits(registry: Registry) -> None:
+    publish(registry, 3)
+    with pytest.raises(NotFoundError):
+        registry.rollback("digits")
+    registry.promote("digits", 3)
+    assert registry.rollback("digits", to=1).version == 1
+    with pytest.raises(NotFoundError, match="no version 9"):
+        registry.rollback("digits", to=9)
+    with pytest.raises(ConflictError):
+        registry.rollback("digits", expect=1)
+
+
+def test_promotion_of_what_is_not_there(registry: Registry) -> None:
+    with pytest.raises(NotFoundError, match="no model digits"):
+        registry.promote("digits", 1)
+    publish(registry)
+    with pytest.raises(NotFoundError, match="the newest is 1"):
+        registry.promote("digits", 2)
+    with pytest.raises(UsageError, match="cannot name a channel"):
+        registry.promote("digits", 1, "Production!")
+
+
+def test_another_contract_needs_a_word(registry: Registry) -> None:
+    publish(registry)
+    registry.publish("digits", b"narrow", facts(63))
+    registry.promote("digits", 1)
+    with pytest.raises(RefusedError, match=r"input 'input' had shape \[-1, 64\]|had shape \[-1, 4\]"):
+        registry.promote("digits", 2)
+    entry = registry.promote("digits", 2, allow_contract_change=True)
+    assert entry.contract_change
+    assert registry.rollback("digits").version == 1
+
+
+def test_references_resolve(registry: Registry) -> None:
+    publish(registry, 2)
+    registry.promote("digits", 1)
+    registry.promote("digits", 2, "staging")
+    versions = {
+        text: registry.resolve(ModelReference.parse(text)).version
+        for text in ("digits", "digits@2", "digits:staging")
+    }
+    assert versions == {"digits": 1, "digits@2": 2, "digits:staging": 2}
+    with pytest.raises(NotFoundError, match="digits:shadow has no entry"):
+        registry.resolve(ModelReference.parse("digits:shadow"))
+
+
+def test_racing_promoters_have_one_winner_per_generation(registry: Registry) -> None:
+    publish(registry)
+
+    def promote(_: int) -> int | None:
+        try:
+            return registry.promote("digits", 1).generation
+        except ConflictError:
+            return None
+
+    with ThreadPoolExecutor(16) as pool:
+        won = [generation for generation in pool.map(promote, range(200)) if generation is not None]
+    assert sorted(won) == list(range(1, len(won) + 1))
+    assert len(list(registry.channel("digits").history())) == len(won)
+
+
+def test_racing_publishers_all_get_a_version(registry: Registry) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        manifests = list(pool.map(lambda n: registry.publish("digits", b"%d" % n, facts()), range(32)))
+    assert sorted(manifest.version for manifest in manifests) == list(range(1, 33))
+
+
+def test_an_altered_log_is_noticed(registry: Registry) -> None:
+    publish(registry, 2)
+    registry.promote("digits", 1)
+    registry.promote("digits", 2)
+    key = "models/digits/channels/production/0000000001.json"
+    raw = orjson.loads(registry.store.get(key).data) | {"reason": "I was never here"}
+    registry.store.put(key, orjson.dumps(raw))
+    with pytest.raises(BrokenChainError, match="does not follow"):
+        list(registry.channel("digits").history())
+    registry.store.delete(key)
+    with pytest.raises(BrokenChainError, match="is missing"):
+        list(registry.channel("digits").history())
+
+
+def test_an_entry_in_a_wrong_place_is_noticed(registry: Registry) -> None:
+    publish(registry, 1)
+    registry.promote("digits", 1)
+    data = registry.store.get("models/digits/channels/production/0000000001.json").data
+    registry.store.put("models/digits/channels/staging/0000000001.json", data)
+    with pytest.raises(BrokenChainError, match="wrong place"):
+        registry.channel("digits", "staging").head()
+
+
+def test_a_corrupt_blob_is_not_handed_out(registry: Registry) -> None:
+    publish(registry)
+    manifest = registry.versions("digits").get(1)
+    key = "blobs/sha256/" + manifest.blob.digest.removeprefix("sha256:")
+    registry.store.put(key, b"model 0 with a bit flipped")
+    with pytest.raises(DigestMismatchError, match="corrupt, truncated or was replaced"):
+        registry.versions("digits").load(manifest)
+    registry.store.delete(key)
+    with pytest.raises(BrokenChainError, match="is missing"):
+        registry.versions("digits").load(manifest)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Digits", "a@b", "a@0", "a@-1", "a:", "a@1:b", "a b", "a/b", "..", "a@\u0661"]
+)
+def test_what_is_no_reference(text: str) -> None:
+    with pytest.raises(UsageError):
+        ModelReference.parse(text)

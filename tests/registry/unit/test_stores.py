@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from registry.errors import StoreUnreachableError, UsageError
+from registry.stores import Store, open_store
+from registry.stores.folder import FolderStore
+from registry.stores.memory import MemoryStore
+from tests.registry.store_conformance import StoreConformance
+
+
+class TestMemoryStore(StoreConformance):
+    @pytest.fixture
+    def store(self) -> Store:
+        return MemoryStore()
+
+
+class TestFolderStore(StoreConformance):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return FolderStore(tmp_path / "registry")
+
+
+def test_a_folder_store_leaves_no_temporary_file(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put_if_absent("a/b", b"1")
+    store.put_if_absent("a/b", b"2")
+    store.put("a/b", b"3")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["b"]
+
+
+def test_a_folder_that_is_a_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = FolderStore(tmp_path / "file")
+    with pytest.raises(StoreUnreachableError, match="check the disk"):
+        store.put("a", b"")
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [("memory://x", "MemoryStore"), ("file:///tmp/r%20s", "FolderStore"), ("s3://bucket", "S3Store")],
+)
+def test_a_url_chooses_the_store(url: str, kind: str) -> None:
+    assert type(open_store(url)).__name__ == kind
+
+
+def test_a_file_url_is_unquoted() -> None:
+    store = open_store("file:///tmp/r%20s")
+    assert isinstance(store, FolderStore)
+    assert store.root == Path("/tmp/r s")  # noqa: S108 - never written
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "models", "s3://", "http://host", "file://host/path", "file:relative",
+     "s3://b?endpoint=host:9000", "s3://b?endpoint=http://h:1/path", "s3://b?endpont=http://h:1"],
+)  # fmt: skip
+def test_a_wrong_url_is_refused_with_the_forms(url: str) -> None:
+    with pytest.raises(UsageError, match="s3://bucket"):
+        open_store(url)
+
+
+def test_credentials_stay_out_of_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "the-access-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret-key")
+    url = open_store("s3://bucket/pre?endpoint=http://h:1").url
+    assert url == "s3://bucket/pre at h:1"
