@@ -1,8 +1,8 @@
 """What an ONNX file says about itself: inputs, outputs and their roles, classes, opset.
 
 A file may state its roles and classes in `metadata_props` (`modelferry.role.<output>`, `modelferry.classes`),
-as the trainer's do. Where it does not, they are inferred: floats are scores, or probabilities where their name
-says so, and what else a classifier gives is the label.
+as the trainer's do. Where it does not, they are inferred: floats are scores, or probabilities where their
+name says so, and what else a classifier gives is the label.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from datetime import datetime
 from registry import keys, rules
 from registry.contract import contract_break
 from registry.documents import ChannelEntry, Manifest, utc_now
-from registry.errors import BrokenChainError, NotFoundError, RefusedError
+from registry.errors import BrokenChainError, NotFoundError, RefusedError, UntrustedAnswerError
 from registry.log import AppendLog
 from registry.names import require_name
 from registry.rules import Change
@@ -101,7 +101,7 @@ class Channel:
         decision = rules.decide(head, change, channel=str(self))
         manifest = load(decision.version)
         if head is not None and head.version != manifest.version and not change.contract_change:
-            self._require_contract(load(head.version), manifest)
+            self._require_contract(head.version, manifest, load)
         entry = ChannelEntry(
             model=self.model,
             channel=self.name,
@@ -122,7 +122,12 @@ class Channel:
         self._log.append(entry.generation, entry.encode())
         return entry
 
-    def _require_contract(self, incumbent: Manifest, candidate: Manifest) -> None:
+    def _require_contract(self, serving: int, candidate: Manifest, load: Callable[[int], Manifest]) -> None:
+        try:
+            incumbent = load(serving)
+        except (UntrustedAnswerError, NotFoundError):
+            # what cannot be read cannot be served either; it must not stand in the way of its successor
+            return
         if fault := contract_break(incumbent, candidate):
             raise RefusedError(
                 "contract",
