@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -11,6 +12,7 @@ from registry.stores.base import Listed, ObjectMissingError, Store, Stored
 __all__ = ["Listed", "ObjectMissingError", "Store", "Stored", "open_store"]
 
 _FORMS = "s3://bucket/prefix?endpoint=http://host:port, file:///folder or memory://name"
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _AWS = "https://s3.amazonaws.com"
 
 
@@ -38,16 +40,21 @@ def _open_s3(parts: SplitResult) -> Store:
     query = parse_qs(parts.query, keep_blank_values=True)
     if unknown := set(query) - {"endpoint", "region"}:
         raise UsageError(f"unknown parameter {min(unknown)!r} in the store's URL; expected {_FORMS}")
+    if not _BUCKET.fullmatch(parts.netloc):
+        raise UsageError(f"{parts.netloc!r} cannot name a bucket; expected {_FORMS}")
     endpoint = urlsplit(query.get("endpoint", [_AWS])[0])
     if endpoint.scheme not in {"http", "https"} or not endpoint.netloc or endpoint.path.strip("/"):
         raise UsageError(f"endpoint {endpoint.geturl()!r} is not http://host:port; expected {_FORMS}")
     # minio-py takes a third of the command's start; a folder store need not pay it
     from registry.stores.s3 import S3Store
 
-    return S3Store(
-        parts.netloc,
-        unquote(parts.path).strip("/"),
-        endpoint=endpoint.netloc,
-        secure=endpoint.scheme == "https",
-        region=query.get("region", ["us-east-1"])[0],
-    )
+    try:
+        return S3Store(
+            parts.netloc,
+            unquote(parts.path).strip("/"),
+            endpoint=endpoint.netloc,
+            secure=endpoint.scheme == "https",
+            region=query.get("region", ["us-east-1"])[0],
+        )
+    except ValueError as error:
+        raise UsageError(f"the store's URL is wrong: {error}; expected {_FORMS}") from error

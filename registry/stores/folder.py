@@ -71,7 +71,7 @@ class FolderStore:
         return self.root / require_key(key)
 
     def _keys_below(self, folder: Path) -> Iterator[str]:
-        for parent, folders, files in os.walk(folder):
+        for parent, folders, files in os.walk(folder, onerror=_unless_missing):
             folders[:] = [name for name in folders if name != _INCOMING]
             for name in files:
                 yield (Path(parent) / name).relative_to(self.root).as_posix()
@@ -107,6 +107,12 @@ class FolderStore:
 
 def _etag(stat: os.stat_result) -> str:
     return f"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}"
+
+
+def _unless_missing(error: OSError) -> None:
+    # a folder that cannot be read must not look like an empty one
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _sync_folder(folder: Path) -> None:

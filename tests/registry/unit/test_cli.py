@@ -1,0 +1,225 @@
+"""`ferry` as a user types it: what is printed where, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from registry import Registry
+from registry.cli.app import main
+from registry.documents import Heartbeat, ServedModelReport, utc_now
+from tests.onnx_models import linear_classifier
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.out)
+
+
+Ferry = Callable[..., Result]
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    return (tmp_path / "registry").as_uri()
+
+
+@pytest.fixture
+def ferry(
+    store_url: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Ferry:
+    monkeypatch.setenv("FERRY_STORE", store_url)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr("sys.argv", ["ferry", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfdbinary.readouterr()
+        return Result(int(str(ended.value.code or 0)), out.decode(), err.decode())
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., str]:
+    def write(**model: Any) -> str:
+        path = tmp_path / "model.onnx"
+        path.write_bytes(linear_classifier(**model))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def published(ferry: Ferry, file: Callable[..., str]) -> None:
+    """Versions 1 to 3 of digits, promoted one after the other."""
+    for winner in range(3):
+        assert ferry("publish", "digits", file(winner=winner), "--promote", "-m", f"try {winner}").code == 0
+
+
+def test_publish_prints_the_manifest(ferry: Ferry, file: Callable[..., str]) -> None:
+    result = ferry("publish", "digits", file(), "--label", "team=a", "--metric", "accuracy=0.9", "-o", "json")
+    assert (result.code, result.err) == (0, "")
+    manifest = result.json["manifest"]
+    assert (manifest["model"], manifest["version"], manifest["opset"]) == ("digits", 1, 17)
+    assert manifest["labels"] == {"team": "a"}
+    assert manifest["evaluation"]["metrics"] == {"accuracy": 0.9}
+    assert result.json["entry"] is None
+
+
+@pytest.mark.usefixtures("published")
+def test_the_whole_life_of_a_channel(ferry: Ferry) -> None:
+    assert ferry("rollback", "digits", "-m", "bad", "-o", "json").json["version"] == 2
+    assert ferry("promote", "digits@3").code == 8
+    assert ferry("release", "digits").code == 0
+    assert ferry("promote", "digits@3", "--expect", "5", "-o", "json").json["generation"] == 6
+    assert ferry("hold", "digits").code == 0
+    assert ferry("promote", "digits@1", "--force").code == 0
+    history = ferry("history", "digits", "-o", "json").json
+    assert [entry["operation"] for entry in history] == [
+        "promote", "hold", "promote", "release", "rollback", "promote", "promote", "promote",
+    ]  # fmt: skip
+    assert history[4]["reason"] == "bad"
+
+
+@pytest.mark.usefixtures("published")
+def test_tables_for_people(ferry: Ferry) -> None:
+    assert "production: 3" in ferry("list").out
+    versions = ferry("list", "digits").out.splitlines()
+    assert [line.split()[0] for line in versions] == ["VERSION", "3", "2", "1"]
+    shown = ferry("show", "digits").out
+    assert "input float32[-1, 4]" in shown
+    assert "probabilities float32[-1, 3] (probability)" in shown
+    table = ferry("history", "digits", "-n", "1").out
+    assert "2 -> 3" in table
+    assert "try 2" in table
+    assert ferry("doctor").out.count("pass") == 8
+
+
+@pytest.mark.usefixtures("published")
+def test_show_by_version_and_channel(ferry: Ferry) -> None:
+    assert ferry("show", "digits@1", "-o", "json").json["version"] == 1
+    assert ferry("show", "digits:production", "-o", "json").json["serves"] == ["production"]
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["promote", "digits"], 2, "names no version"),
+        (["promote", "digits@0"], 2, "versions are 1, 2, 3"),
+        (["promote", "Digits@1"], 2, "cannot name a model"),
+        (["rollback", "digits@1"], 2, "here a channel is meant"),
+        (["publish", "digits", "/no/such/file"], 2, "cannot be read"),
+        (["publish", "digits", __file__], 5, "no ONNX file"),
+        (["publish", "digits", __file__, "--metric", "accuracy"], 2, "--metric takes NAME=VALUE"),
+        (["publish", "digits", __file__, "--metric", "accuracy=high"], 2, "--metric takes NAME=VALUE"),
+        (["list", "--store", "ftp://x"], 2, "FERRY_STORE is one of"),
+        (["list", "--no-such-option"], 2, "No such option"),
+        (["nonsense"], 2, "No such command"),
+        (["show", "digits@9"], 3, "the newest is 3"),
+        (["show", "phishing@1"], 3, "no model phishing"),
+        (["list", "phishing"], 3, "no model phishing"),
+        (["history", "digits:staging"], 3, "has no entry yet"),
+        (["promote", "digits@1", "--expect", "1"], 4, "someone else was first"),
+        (["list", "--store", "s3://b?endpoint=http://127.0.0.1:9000"], 2, "'b' cannot name a bucket"),
+        (["list", "--store", "s3://models?endpoint=http://h:999999"], 2, "store's URL is wrong"),
+        (["list", "--store", "file:///dev/null/x"], 6, "check the disk"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_its_exit_code(
+    ferry: Ferry, arguments: list[str], code: int, text: str
+) -> None:
+    result = ferry(*arguments)
+    assert result.code == code
+    assert text in " ".join(result.err.replace("│", " ").split())
+    assert result.out == ""
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.usefixtures("published")
+def test_another_contract_is_refused_with_the_gate_and_the_remedy(
+    ferry: Ferry, file: Callable[..., str]
+) -> None:
+    refused = ferry("publish", "digits", file(features=63), "--promote")
+    assert refused.code == 5
+    assert "gate 'contract'" in refused.err
+    assert "--allow-contract-change" in refused.err
+    assert ferry("promote", "digits@4", "--allow-contract-change").code == 0
+
+
+def heartbeat(consumer: str, generation: int | None, *, silent: float = 0) -> Heartbeat:
+    report = ServedModelReport(model="digits", channel="production", phase="serving", generation=generation)
+    now = utc_now()
+    return Heartbeat(
+        consumer=consumer, role="grpc", host="h", pid=1, started_at=now,
+        at=now - timedelta(seconds=silent), interval_seconds=5, models=(report,),
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("published")
+def test_status_and_wait(ferry: Ferry, store_url: str) -> None:
+    consumers = Registry.open(store_url).consumers
+    consumers.beat(heartbeat("fast", 4))
+    consumers.beat(heartbeat("slow", 3))
+    consumers.beat(heartbeat("gone", 1, silent=60))
+    late = ferry("rollback", "digits", "--wait", "0")
+    assert late.code == 7
+    assert "slow serves generation 3" in late.err
+    assert "fast" not in late.err
+    assert "gone" not in late.err
+    lines = {line["consumer"]: line for line in ferry("status", "-o", "json").json}
+    assert {name: line["generations_behind"] for name, line in lines.items()} == {
+        "fast": 0,
+        "slow": 1,
+        "gone": 3,
+    }
+    assert {name: line["live"] for name, line in lines.items()} == {"fast": True, "slow": True, "gone": False}
+    assert "gone, last seen" in ferry("status", "digits").out
+    consumers.beat(heartbeat("slow", 5))
+    consumers.beat(heartbeat("fast", 5))
+    assert ferry("rollback", "digits", "--wait", "0").code == 0
+
+
+def test_a_newer_schema_is_refused_by_name(ferry: Ferry, store_url: str, published: None) -> None:
+    store = Registry.open(store_url).store
+    key = "models/digits/versions/0000000001.json"
+    store.put(key, store.get(key).data.replace(b'"schema_version":"1.0"', b'"schema_version":"3.1"'))
+    result = ferry("show", "digits@1")
+    assert result.code == 6
+    assert "schema version 3.1" in result.err
+
+
+def test_help_shows_an_example_for_every_command(ferry: Ferry) -> None:
+    listing = ferry("--help").out
+    for command in ("publish", "list", "show", "history", "promote", "rollback", "status", "doctor"):
+        assert command in listing
+        assert f"ferry {command}" in ferry(command, "--help").out
+
+
+def test_a_config_file_and_its_faults(
+    ferry: Ferry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: None
+) -> None:
+    config = tmp_path / "config.toml"
+    monkeypatch.setenv("FERRY_CONFIG", str(config))
+    config.write_text(f'store = "{(tmp_path / "elsewhere").as_uri()}"')
+    assert len(ferry("list", "-o", "json").json) == 1, "the environment goes before the file"
+    monkeypatch.delenv("FERRY_STORE")
+    assert ferry("list", "-o", "json").json == []
+    config.write_text("store = ")
+    broken = ferry("list")
+    assert broken.code == 2
+    assert "is not TOML" in broken.err
