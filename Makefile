@@ -1,0 +1,64 @@
+# Two commands do everything on a machine with Python 3.11 and make: `make demo` and `make test`.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV_VERSION := 0.13.8
+UV := .tools/bin/uv
+RUN := .venv/bin/
+SYNCED := .venv/.synced
+
+# uv must not look for a Python elsewhere: the one above makes the environment
+export UV_PYTHON_DOWNLOADS := never
+
+PACKAGES := registry model_runtime streams trainer flink_scoring grpc_server protos deploy
+
+.PHONY: help install demo test lint unit integration bench protos format clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(SYNCED) ## the environment in .venv, from the lock file
+
+$(UV):
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' || \
+	  { echo "error: Python 3.11 is needed and $(PYTHON) is another; run: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" -m venv .tools || \
+	  { echo "error: this Python has no venv module; on Debian: apt-get install python3.11-venv" >&2; exit 2; }
+	@echo "installing uv $(UV_VERSION)"
+	@.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(SYNCED): $(UV) pyproject.toml uv.lock
+	@echo "installing the environment (a whole Flink is part of it: about a gigabyte the first time)"
+	@$(UV) sync --frozen --all-extras --python "$(PYTHON)"
+	@touch $@
+
+demo: install ## everything at once, live; DEMO_SECONDS=180 plays a script and ends by itself
+	@$(RUN)ferry-demo
+
+test: lint unit integration ## all checks and all tests
+
+lint: install ## ruff, mypy, import-linter
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+	$(RUN)lint-imports
+
+unit: install ## tests without a socket, in seconds
+	$(RUN)pytest -m "not integration" -n 2
+
+integration: install ## tests on a real Kafka, MinIO and Flink
+	$(RUN)pytest -m integration
+
+bench: install ## benchmarks, each beside its limit
+	$(RUN)python -m bench
+
+protos: install ## generate the code of protos/grpc_service.proto again
+	$(RUN)python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protos/grpc_service.proto
+
+format: install ## format the code and mend what can be mended
+	$(RUN)ruff format .
+	$(RUN)ruff check --fix .
+
+clean: ## remove the environment and all caches of tools
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
