@@ -63,6 +63,11 @@ class ModelReference:
             channel=None if channel is None else require_name(channel, what="channel"),
         )
 
+    def __str__(self) -> str:
+        if self.version is not None:
+            return f"{self.model}@{self.version}"
+        return f"{self.model}:{self.channel}" if self.channel else self.model
+
     @property
     def channel_or_default(self) -> str:
         """The channel named, or `production`."""

@@ -1,0 +1,73 @@
+"""A client that calls the server all the time, so that a swap which fails one request is seen."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deploy.demo.tally import ConsumerTally
+from grpc_server.client import InferenceClient, InferenceError
+from registry.documents import utc_now
+
+CALLS_PER_SECOND = 50.0
+
+
+@dataclass(slots=True)
+class CallTally:
+    """What came of the calls."""
+
+    answered: int = 0
+    failed: int = 0
+    last_failure: str = ""
+    server: ConsumerTally = field(default_factory=ConsumerTally)
+
+
+class Caller:
+    """Asks the server for `model` at a steady rate from `start` to `stop`.
+
+    Args:
+        address: the server, as host:port.
+        model: the model's name.
+        rows: [n, features] float32; sent one at a time, in turn.
+    """
+
+    def __init__(self, address: str, model: str, rows: npt.NDArray[np.floating[Any]]) -> None:
+        self.tally = CallTally()
+        self._client = InferenceClient(address)
+        self._model = model
+        self._rows = rows.astype(np.float32)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._call, name="caller", daemon=True)
+
+    def ready(self) -> bool:
+        """Whether the server says that the model is warm."""
+        return self._client.ready(self._model)
+
+    def start(self) -> None:
+        """Begin to call."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop calling."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(10)
+        self._client.close()
+
+    def _call(self) -> None:
+        turn = 0
+        while not self._stopping.wait(1 / CALLS_PER_SECOND):
+            row = self._rows[turn % len(self._rows)]
+            turn += 1
+            try:
+                result = self._client.infer(self._model, {"input": row[np.newaxis]})
+            except InferenceError as error:
+                self.tally.failed += 1
+                self.tally.last_failure = str(error)
+                continue
+            self.tally.answered += 1
+            self.tally.server.saw(result.generation, result.version, utc_now())
