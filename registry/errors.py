@@ -7,6 +7,7 @@
     ├── RefusedError            a gate refused a model
     ├── ChannelHeldError        the channel is held against promotions
     ├── WaitTimeoutError        consumers did not reach a generation in time
+    ├── UnreachableError        another server that is needed does not answer, or will not
     └── StoreError              the store cannot be reached, or its answer cannot be trusted
         ├── StoreUnreachableError   no answer, or an answer that says "try later"
         ├── StoreDeniedError        wrong credentials, missing rights, no such bucket
@@ -36,6 +37,7 @@ __all__ = [
     "StoreError",
     "StoreUnreachableError",
     "UnknownSchemaError",
+    "UnreachableError",
     "UntrustedAnswerError",
     "UsageError",
     "WaitTimeoutError",
@@ -80,6 +82,10 @@ class ChannelHeldError(FerryError):
 
 class WaitTimeoutError(FerryError):
     """The deadline passed before every live consumer reported the generation."""
+
+
+class UnreachableError(FerryError):
+    """A server that is needed, other than the store, does not answer or will not do what is asked."""
 
 
 class StoreError(FerryError):

@@ -1,15 +1,14 @@
 """What the servers are made of, fetched or built once into the cache.
 
-An artefact is a folder under a name that says its version. It is made under another name and renamed when it is
-whole, so an interrupted install leaves nothing that looks finished.
+An artefact is a folder under a name that says its version. It is made under another name and renamed when it
+is whole, so an interrupted install leaves nothing that looks finished.
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from deploy.stack import versions
 from deploy.stack.errors import InstallError
 from deploy.stack.locking import queued
 from deploy.stack.tools import find_go
+from deploy.stack.versions import JarSet
 
 Progress = Callable[[str], None]
 
@@ -32,31 +32,24 @@ class ArtifactCache:
         self._folder = folder / "stack"
         self._environ = environ
 
-    def kafka_jars(self, progress: Progress) -> list[Path]:
-        """Kafka and all it depends on.
+    def jars(self, wanted: JarSet, progress: Progress) -> list[Path]:
+        """A set of jars, sorted by name.
 
         Raises:
             InstallError: they cannot be fetched, or are not the pinned ones.
         """
-        return self._jars("kafka", versions.KAFKA_COORDINATES, versions.KAFKA_JARS_DIGEST, progress)
 
-    def flink_kafka_connector(self, progress: Progress) -> Path:
-        """Flink's Kafka connector, one jar with its dependencies inside.
+        def fetch(draft: Path) -> None:
+            progress(f"fetching {wanted.name}")
+            _fetch_jars(wanted, draft)
+            found = digest_of(draft)
+            if found != wanted.digest:
+                raise InstallError(
+                    f"the jars of {wanted.name} are not the pinned ones (digest {found}): look at the "
+                    "Maven repository they come from before trusting them"
+                )
 
-        Raises:
-            InstallError: it cannot be fetched, or is not the pinned one.
-        """
-        coordinate, digest = versions.FLINK_KAFKA_CONNECTOR, versions.FLINK_KAFKA_CONNECTOR_DIGEST
-        return self._jars("flink-kafka", (coordinate,), digest, progress, transitive=False)[0]
-
-    def flink_s3_filesystem(self, progress: Progress) -> Path:
-        """Flink's S3 file system plugin, one jar with its dependencies inside.
-
-        Raises:
-            InstallError: it cannot be fetched, or is not the pinned one.
-        """
-        coordinate, digest = versions.FLINK_S3_FILESYSTEM, versions.FLINK_S3_FILESYSTEM_DIGEST
-        return self._jars("flink-s3", (coordinate,), digest, progress, transitive=False)[0]
+        return sorted(self._artifact(f"{wanted.name}-{wanted.digest[:8]}", fetch).glob("*.jar"))
 
     def minio(self, progress: Progress) -> Path:
         """The MinIO server's binary.
@@ -71,21 +64,6 @@ class ArtifactCache:
             self._go_install(versions.MINIO_MODULE, draft)
 
         return self._artifact(f"minio-{versions.MINIO}", build) / "minio"
-
-    def _jars(
-        self, name: str, coordinates: Sequence[str], digest: str, progress: Progress, *, transitive: bool = True
-    ) -> list[Path]:
-        def fetch(draft: Path) -> None:
-            progress(f"fetching {', '.join(coordinates)}")
-            _fetch_jars(coordinates, draft, transitive=transitive)
-            found = digest_of(draft)
-            if found != digest:
-                raise InstallError(
-                    f"the jars of {coordinates[0]} are not the pinned ones (digest {found}): look at the "
-                    "Maven repository they come from before trusting them"
-                )
-
-        return sorted(self._artifact(f"{name}-{digest[:16]}", fetch).glob("*.jar"))
 
     def _artifact(self, name: str, make: Callable[[Path], None]) -> Path:
         target = self._folder / name
@@ -115,32 +93,39 @@ class ArtifactCache:
         )
         if answer.returncode:
             last = (answer.stderr.strip().splitlines() or ["no output"])[-1]
-            raise InstallError(f"`{' '.join(command)}` failed ({last}): check the network and GOPROXY, run it again")
+            raise InstallError(
+                f"`{' '.join(command)}` failed ({last}): check the network and GOPROXY, run it again"
+            )
 
 
 def digest_of(folder: Path) -> str:
     """SHA-256 over the sorted lines "<sha256>  <name>" of a folder's jars."""
     lines = [
-        f"{hashlib.sha256(jar.read_bytes()).hexdigest()}  {jar.name}\n" for jar in sorted(folder.glob("*.jar"))
+        f"{hashlib.sha256(jar.read_bytes()).hexdigest()}  {jar.name}\n"
+        for jar in sorted(folder.glob("*.jar"))
     ]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def _fetch_jars(coordinates: Sequence[str], folder: Path, *, transitive: bool) -> None:
-    from jgo.maven import MavenContext  # noqa: PLC0415 - an extra, and needed on the first run only
+def _fetch_jars(wanted: JarSet, folder: Path) -> None:
+    from jgo.maven import MavenContext  # an extra, and needed on the first run only
 
-    # jgo writes downloads in place, so its repository is inside the draft too
+    # jgo writes downloads in place, so its repository is thrown away with the draft
     with tempfile.TemporaryDirectory(prefix=_DRAFT_PREFIX, dir=folder.parent) as repository:
         context = MavenContext(repo_cache=Path(repository), timeout=_MAVEN_TIMEOUT_S)
         try:
-            wanted = [context.create_dependency(coordinate) for coordinate in coordinates]
-            resolved, behind = context.resolver.resolve(wanted) if transitive else (wanted, [])
-            jars = [each.artifact for each in (*resolved, *behind) if each.artifact.packaging == "jar"]
+            jars = [context.create_dependency(each).artifact for each in wanted.alone]
+            for each in wanted.with_dependencies:
+                found, behind = context.resolver.resolve([context.create_dependency(each)])
+                jars += [dependency.artifact for dependency in (*found, *behind)]
             with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
-                for file in pool.map(lambda jar: Path(jar.resolve()), jars):
-                    os.link(file, folder / file.name)
-        except (RuntimeError, OSError, ValueError) as error:  # requests' errors are OSErrors
+                files = pool.map(
+                    lambda jar: Path(jar.resolve()), (jar for jar in jars if jar.packaging == "jar")
+                )
+                for file in files:
+                    file.rename(folder / file.name)
+        except (RuntimeError, OSError, ValueError) as error:  # those of requests are OSErrors
             reason = str(error).splitlines()[0]
             raise InstallError(
-                f"cannot fetch {coordinates[0]} ({reason}): check the network and run it again"
+                f"cannot fetch {wanted.name} ({reason}): check the network, run it again"
             ) from error

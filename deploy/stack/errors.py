@@ -1,32 +1,28 @@
-"""What can go wrong with the local stack.
+"""What can go wrong with the local stack, as branches of the registry's tree.
 
-StackError                      exit code 6
-├── StackUsageError             exit code 2: the caller can put it right
-│   ├── PortTakenError
-│   ├── MissingToolError
-│   └── StackBusyError
-├── InstallError                a download or a build failed
-├── PartFailedError             a server died or missed its deadline while starting
-└── PartUnreachableError        a server that runs elsewhere does not answer
+FerryError
+└── UnreachableError
+    └── StackError
+        ├── StackUsageError             (a UsageError too) the caller can put it right
+        │   ├── PortTakenError
+        │   ├── MissingToolError
+        │   └── StackBusyError
+        ├── InstallError                a download or a build failed
+        ├── PartFailedError             a server died or missed its deadline while starting
+        └── PartUnreachableError        a server that runs elsewhere does not answer
 """
 
 from pathlib import Path
 
-
-class StackError(Exception):
-    """The stack cannot do what it was asked; the text says what happened and what to do.
-
-    Attributes:
-        exit_code: what the command line exits with.
-    """
-
-    exit_code = 6
+from registry.errors import UnreachableError, UsageError
 
 
-class StackUsageError(StackError):
+class StackError(UnreachableError):
+    """The stack cannot do what it was asked; the text says what happened and what to do."""
+
+
+class StackUsageError(UsageError, StackError):
     """Wrong usage or configuration: nothing was started."""
-
-    exit_code = 2
 
 
 class PortTakenError(StackUsageError):

@@ -2,7 +2,8 @@
 
 import errno
 import socket
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from deploy.stack.errors import PortTakenError, StackUsageError
@@ -65,7 +66,7 @@ def choose_port(
     *,
     wanted: int | None,
     last: int | None,
-    taken: Set[int],
+    taken: AbstractSet[int],
     free: Callable[[int], bool] = is_free,
     pick: Callable[[], int] = any_free,
 ) -> PortChoice:
@@ -107,3 +108,39 @@ def check_wanted(wanted: Mapping[str, int], running: Mapping[str, int]) -> None:
             raise StackUsageError(
                 f"{name} already runs on port {current}: run `ferry-stack down` before moving it to {port}"
             )
+
+
+def choose_ports(
+    listeners: Sequence[Listener],
+    *,
+    wanted: Mapping[str, int],
+    last: Mapping[str, int],
+    running: Mapping[str, int],
+    free: Callable[[int], bool] = is_free,
+    pick: Callable[[], int] = any_free,
+) -> list[PortChoice]:
+    """Choose the ports of all listeners that are to start.
+
+    Args:
+        listeners: those that start now.
+        wanted: ports asked for, by listener.
+        last: ports of the last run, by listener.
+        running: ports of this stack's servers that run already, by listener.
+        free: whether a port can be listened on.
+        pick: a free port of the operating system's choice.
+
+    Raises:
+        PortTakenError: a port asked for is in use.
+        StackUsageError: a port was asked for whose server already runs on another.
+    """
+    check_wanted(wanted, running)
+    taken = set(running.values())
+    choices = []
+    for listener in listeners:
+        name = listener.name
+        choice = choose_port(
+            listener, wanted=wanted.get(name), last=last.get(name), taken=taken, free=free, pick=pick
+        )
+        taken.add(choice.port)
+        choices.append(choice)
+    return choices

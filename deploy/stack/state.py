@@ -89,8 +89,8 @@ def save_state(file: Path, state: StackState) -> None:
     """Replace a state file at once, readable by its owner alone."""
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-            stream.write(encode_state(state))
+        draft.touch(mode=0o600)
+        draft.write_text(encode_state(state))
         draft.replace(file)
     finally:
         with contextlib.suppress(FileNotFoundError):

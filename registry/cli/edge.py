@@ -15,6 +15,7 @@ from registry.errors import (
     NotFoundError,
     RefusedError,
     StoreError,
+    UnreachableError,
     UsageError,
     WaitTimeoutError,
 )
@@ -29,7 +30,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 3
     CONFLICT = 4
     REFUSED = 5
-    STORE = 6
+    UNREACHABLE = 6
     WAIT_TIMEOUT = 7
     HELD = 8
 
@@ -39,7 +40,8 @@ _CODES: dict[type[FerryError], ExitCode] = {
     NotFoundError: ExitCode.NOT_FOUND,
     ConflictError: ExitCode.CONFLICT,
     RefusedError: ExitCode.REFUSED,
-    StoreError: ExitCode.STORE,
+    StoreError: ExitCode.UNREACHABLE,
+    UnreachableError: ExitCode.UNREACHABLE,
     WaitTimeoutError: ExitCode.WAIT_TIMEOUT,
     ChannelHeldError: ExitCode.HELD,
 }

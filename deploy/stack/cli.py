@@ -1,0 +1,163 @@
+"""The command line of the local stack: `ferry-stack up | down | status | logs | env | flink`."""
+
+import signal
+import subprocess
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from deploy.stack.catalog import PARTS, PROCESSES, processes_called
+from deploy.stack.cli_output import (
+    console,
+    follow,
+    narrated,
+    print_status,
+    show_addresses,
+    show_last_words,
+    show_status,
+)
+from deploy.stack.errors import PartFailedError, StackError, StackUsageError
+from deploy.stack.local import LocalStack
+from deploy.stack.process import tail
+from registry.cli.edge import run_app
+from registry.cli.formats import OutputFormat
+
+app = typer.Typer(
+    name="ferry-stack",
+    help="A real Kafka, MinIO and Flink on this machine, without Docker.",
+    epilog="FERRY_STACK_HOME moves the stack's data, FERRY_CACHE its downloads. FERRY_KAFKA, FERRY_STORE and "
+    "FERRY_FLINK name parts that run elsewhere.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+Port = Annotated[int | None, typer.Option(min=1, max=65535, show_default="its usual or a free one")]
+
+
+@app.command(
+    epilog="Examples: `ferry-stack up` · `ferry-stack up --only kafka,minio` · "
+    "`ferry-stack up --kafka-port 19092`"
+)
+def up(
+    only: Annotated[
+        str, typer.Option(help=f"The parts to start, with commas between: {', '.join(PARTS)}.")
+    ] = ",".join(PARTS),
+    kafka_port: Port = None,
+    minio_port: Port = None,
+    flink_port: Port = None,
+) -> None:
+    """Start what does not run yet, and print the addresses when everything answers.
+
+    The first run fetches Kafka and builds MinIO, which takes minutes; later runs take seconds.
+    """
+    asked = {"kafka": kafka_port, "minio": minio_port, "flink": flink_port}
+    ports = {part: port for part, port in asked.items() if port is not None}
+    try:
+        with narrated("starting") as progress:
+            addresses = LocalStack().up(_names(only), ports=ports, progress=progress)
+    except PartFailedError as error:
+        show_last_words(error)
+        raise
+    show_addresses(addresses)
+
+
+@app.command(epilog="Examples: `ferry-stack down` · `ferry-stack down --wipe`")
+def down(
+    *,
+    wipe: Annotated[bool, typer.Option("--wipe", help="Delete topics, buckets and logs too.")] = False,
+) -> None:
+    """Stop exactly what `up` started; data stays unless it is wiped."""
+    with narrated("stopping") as progress:
+        LocalStack().down(wipe=wipe, progress=progress)
+    console.print("stopped" + (" and wiped" if wipe else ""))
+
+
+@app.command(epilog="Examples: `ferry-stack status` · `ferry-stack status -o json`")
+def status(
+    output: Annotated[
+        OutputFormat, typer.Option("--output", "-o", help="For people or for scripts.")
+    ] = OutputFormat.TABLE,
+) -> None:
+    """Ask every part how it is; exit with 6 if one that should run does not answer."""
+    stack = LocalStack()
+    rows = stack.status()
+    if output is OutputFormat.JSON:
+        print_status(stack.home.root, rows)
+    else:
+        show_status(rows)
+    faulty = [row.name for row in rows if row.is_faulty]
+    if faulty:
+        raise StackError(
+            f"{', '.join(faulty)} should run and does not answer: see its log, then `ferry-stack up`"
+        )
+
+
+@app.command(
+    epilog="Examples: `ferry-stack logs` · `ferry-stack logs taskmanager -f` · "
+    "`ferry-stack logs kafka -n 200`"
+)
+def logs(
+    part: Annotated[
+        str, typer.Argument(help=f"One of {', '.join(dict.fromkeys((*PARTS, *PROCESSES)))}; all if left out.")
+    ] = "",
+    *,
+    following: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing what is added.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 20,
+) -> None:
+    """Print the last lines of the servers' logs."""
+    home = LocalStack().home
+    files = [home.log_of(name) for name in (processes_called(part) if part else PROCESSES)]
+    found = [file for file in files if file.exists()]
+    if not found:
+        raise StackUsageError(f"no logs in {home.logs}: nothing was started here; see `ferry-stack up`")
+    for file in found:
+        if len(found) > 1:
+            console.print(f"[dim]{file}[/dim]", soft_wrap=True)
+        text = tail(file, lines) if lines else ""
+        sys.stdout.write(f"{text}\n" if text else "")
+        sys.stdout.flush()
+    if following:
+        follow(found)
+
+
+@app.command(epilog='Example: `eval "$(ferry-stack env)"`')
+def env() -> None:
+    """Print the addresses as exports for a shell, on standard output."""
+    exports = LocalStack().addresses().exports()
+    if not exports:
+        raise StackUsageError("nothing runs here: start it with `ferry-stack up`")
+    sys.stdout.write(exports)
+
+
+@app.command(
+    "flink",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    epilog="Examples: `ferry-stack flink list` · `ferry-stack flink run -d -pyfs job.zip -pym job`",
+)
+def run_flink(context: typer.Context) -> None:
+    """Run Flink's own command line against this stack's cluster; everything after `flink` is passed on."""
+    command, environ = LocalStack().flink_command(*context.args)
+    raise typer.Exit(subprocess.run(command, env=environ, check=False).returncode)
+
+
+def main() -> NoReturn:
+    """The `ferry-stack` process."""
+    signal.signal(signal.SIGTERM, _interrupt)  # a terminated `up` tidies up as an interrupted one does
+    run_app(app, "ferry-stack")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""One quick HTTP GET to a server that may not be up yet."""
+
+import functools
+
+import httpx
+
+_TIMEOUT_S = 2.0
+
+
+def get(url: str) -> httpx.Response | None:
+    """The answer to a GET, whatever its status; None if there is none within two seconds."""
+    try:
+        return _client().get(url)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return None
+
+
+@functools.cache
+def _client() -> httpx.Client:
+    # made once: loading certificates takes longer than the probe; a proxy has no business with local servers
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(timeout=_TIMEOUT_S, trust_env=False, limits=limits)

@@ -1,0 +1,186 @@
+"""Flink: a session cluster of one job manager and one task manager, from the `apache-flink` wheel.
+
+The wheel is never written to: configuration, jars and plugins are folders of the stack that Flink's scripts
+are pointed at.
+"""
+
+import importlib.util
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.stack import http_probe
+from deploy.stack.errors import MissingToolError
+from deploy.stack.launch import Launch
+from deploy.stack.parts.flink_config import LOG_CONFIG, SLOTS, FlinkSettings, render_config
+from deploy.stack.ports import Listener
+
+JOB_MANAGER = "jobmanager"
+TASK_MANAGER = "taskmanager"
+REST = Listener("flink", "Flink", default=8081, flag="--flink-port", variable="FERRY_FLINK")
+RPC = Listener("flink-rpc", "Flink's job manager")
+
+_IDENT, _HOSTNAME = "ferry", "local"  # parts of the log names that Flink's scripts make
+_DEADLINE_S = 120.0
+
+
+@dataclass(frozen=True)
+class FlinkFolders:
+    """What Flink's scripts are pointed at.
+
+    Attributes:
+        distribution: the wheel's Flink: bin/, lib/, opt/.
+        root: the stack's own folder for Flink.
+    """
+
+    distribution: Path
+    root: Path
+
+    @property
+    def conf(self) -> Path:
+        """The configuration."""
+        return self.root / "conf"
+
+    @property
+    def scratch(self) -> Path:
+        """Temporary files."""
+        return self.root / "tmp"
+
+    def program(self, name: str) -> str:
+        """The path of one of the distribution's scripts."""
+        return str(self.distribution / "bin" / name)
+
+    def environ(self, base: Mapping[str, str], java_home: Path) -> dict[str, str]:
+        """The environment of Flink's scripts; settings of some other Flink are left out."""
+        foreign = {"JVM_ARGS", "_FLINK_HOME_DETERMINED"}
+        clean = {k: v for k, v in base.items() if not k.startswith("FLINK_") and k not in foreign}
+        return {**clean, **self.variables(java_home)}
+
+    def variables(self, java_home: Path) -> dict[str, str]:
+        """The variables that point Flink's scripts at this cluster."""
+        return {
+            "JAVA_HOME": str(java_home),
+            "FLINK_HOME": str(self.distribution),
+            "FLINK_CONF_DIR": str(self.conf),
+            "FLINK_LIB_DIR": str(self.root / "lib"),
+            "FLINK_PLUGINS_DIR": str(self.root / "plugins"),
+            "FLINK_LOG_DIR": str(self.root / "log"),
+            "FLINK_PID_DIR": str(self.root / "pid"),
+            "FLINK_IDENT_STRING": _IDENT,
+            "HOSTNAME": _HOSTNAME,
+        }
+
+
+def find_distribution() -> Path:
+    """The Flink inside the `apache-flink` wheel.
+
+    Raises:
+        MissingToolError: it is not installed.
+    """
+    spec = importlib.util.find_spec("pyflink")
+    if spec is None or spec.origin is None:
+        raise MissingToolError("no Flink: install modelferry[stack], or choose parts with --only kafka,minio")
+    return Path(spec.origin).parent
+
+
+def write_folders(
+    folders: FlinkFolders, settings: FlinkSettings, *, connectors: list[Path], filesystems: list[Path]
+) -> None:
+    """Make the folders anew: links to the wheel's jars and ours, and the configuration."""
+    for name in ("conf", "lib", "plugins", "log", "pid", "tmp"):
+        shutil.rmtree(folders.root / name, ignore_errors=True)
+    for name in ("log", "pid", "tmp"):
+        (folders.root / name).mkdir(parents=True)
+    _link_all([*(folders.distribution / "lib").iterdir(), *connectors], folders.root / "lib")
+    _link_all(
+        sorted(p for p in (folders.distribution / "plugins").iterdir() if p.is_dir()),
+        folders.root / "plugins",
+    )
+    _link_all(filesystems, folders.root / "plugins" / "s3-fs-presto")
+    write_config(folders, settings)
+
+
+def write_config(folders: FlinkFolders, settings: FlinkSettings) -> None:
+    """Write the whole conf/ folder: Flink's scripts want all of it wherever FLINK_CONF_DIR points."""
+    shutil.copytree(folders.distribution / "conf", folders.conf, dirs_exist_ok=True)
+    (folders.conf / "log4j-console.properties").write_text(LOG_CONFIG)
+    config = folders.conf / "config.yaml"
+    config.unlink(missing_ok=True)
+    config.touch(mode=0o600)  # it holds the object store's password
+    config.write_text(render_config(settings))
+
+
+def job_manager(folders: FlinkFolders, environ: Mapping[str, str], rest: str, log: Path) -> Launch:
+    """How to start the job manager; ready when its REST interface answers."""
+    _show_log_in_web_page(folders, "standalonesession", log)
+    return Launch(
+        name=JOB_MANAGER,
+        command=[folders.program("jobmanager.sh"), "start-foreground"],
+        environ=environ,
+        folder=folders.root,
+        address=rest,
+        ready=lambda: answers(rest),
+        deadline_s=_DEADLINE_S,
+    )
+
+
+def task_manager(
+    folders: FlinkFolders, environ: Mapping[str, str], rest: str, log: Path, resource_id: str
+) -> Launch:
+    """How to start the task manager; ready when the job manager counts its slots."""
+    _show_log_in_web_page(folders, "taskexecutor", log)
+    start = [folders.program("taskmanager.sh"), "start-foreground"]
+    return Launch(
+        name=TASK_MANAGER,
+        command=[*start, "-D", f"taskmanager.resource-id={resource_id}"],
+        environ=environ,
+        folder=folders.root,
+        address=f"{SLOTS} slots",
+        ready=lambda: has_registered(rest, resource_id),
+        deadline_s=_DEADLINE_S,
+    )
+
+
+def answers(rest: str) -> bool:
+    """Whether a job manager answers at a REST URL."""
+    return _get(rest, "overview") is not None
+
+
+def slots(rest: str) -> int:
+    """How many task slots a cluster has; 0 if it does not answer."""
+    overview = _get(rest, "overview") or {}
+    total = overview.get("slots-total", 0)
+    return total if isinstance(total, int) else 0
+
+
+def has_registered(rest: str, resource_id: str) -> bool:
+    """Whether a task manager of this id offers all its slots."""
+    listed = (_get(rest, "taskmanagers") or {}).get("taskmanagers")
+    return isinstance(listed, list) and any(
+        each.get("id") == resource_id and each.get("slotsNumber") == SLOTS for each in listed
+    )
+
+
+def _get(rest: str, path: str) -> dict[str, object] | None:
+    answer = http_probe.get(f"{rest.rstrip('/')}/{path}")
+    if answer is None or not answer.is_success:
+        return None
+    try:
+        body = answer.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _link_all(targets: list[Path], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for target in targets:
+        (folder / target.name).symlink_to(target)
+
+
+def _show_log_in_web_page(folders: FlinkFolders, daemon: str, log: Path) -> None:
+    # the web page reads a file of this name; without the link it would show none
+    link = folders.root / "log" / f"flink-{_IDENT}-{daemon}-0-{_HOSTNAME}.log"
+    link.unlink(missing_ok=True)
+    link.symlink_to(log)

@@ -1,0 +1,153 @@
+"""Turns the parts that are missing into launches: installs what they need, then prepares their folders."""
+
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from deploy.stack import versions
+from deploy.stack.addresses import Credentials, ObjectStore, store_endpoint
+from deploy.stack.artifacts import ArtifactCache, Progress
+from deploy.stack.external import External
+from deploy.stack.home import StackHome
+from deploy.stack.launch import Launch
+from deploy.stack.parts import flink, kafka, minio
+from deploy.stack.parts.flink_config import FlinkSettings, java_options_of
+from deploy.stack.ports import LOOPBACK
+from deploy.stack.state import StackState
+from deploy.stack.tools import find_java_home
+
+
+class Starter:
+    """Prepares processes of one stack.
+
+    Args:
+        home: the stack's folders.
+        cache: where artefacts are installed.
+        environ: the environment servers inherit.
+        progress: told what takes time.
+    """
+
+    def __init__(
+        self, home: StackHome, cache: ArtifactCache, environ: Mapping[str, str], progress: Progress
+    ) -> None:
+        self._home = home
+        self._cache = cache
+        self._environ = environ
+        self._progress = progress
+
+    def install(self, names: frozenset[str]) -> None:
+        """Bring everything these processes need into the cache.
+
+        Raises:
+            MissingToolError: there is no Java, Go or Flink.
+            InstallError: a download or a build failed.
+        """
+        if names & {kafka.NAME, flink.JOB_MANAGER, flink.TASK_MANAGER}:
+            find_java_home(self._environ)
+        if kafka.NAME in names:
+            self._cache.jars(versions.KAFKA_JARS, self._progress)
+        if flink.JOB_MANAGER in names:
+            flink.find_distribution()
+            self._cache.jars(versions.FLINK_KAFKA_CONNECTOR, self._progress)
+            self._cache.jars(versions.FLINK_S3_FILESYSTEM, self._progress)
+        if minio.NAME in names:
+            self._cache.minio(self._progress)
+
+    def launches(self, names: frozenset[str], state: StackState, external: External) -> Iterator[Launch]:
+        """Prepare processes one by one, each to be started before the next; Flink needs to know of MinIO.
+
+        Raises:
+            InstallError: a folder could not be prepared.
+        """
+        if minio.NAME in names:
+            yield self._minio(state)
+        if flink.JOB_MANAGER in names and flink.TASK_MANAGER in names:
+            self._write_flink(state, external)
+        if flink.JOB_MANAGER in names:
+            yield self._job_manager(state)
+        if kafka.NAME in names:
+            yield self._kafka(state)
+        if flink.TASK_MANAGER in names:
+            yield self._task_manager(state)
+
+    def probes(self, state: StackState) -> Mapping[str, Callable[[], bool]]:
+        """How to ask each process that already runs."""
+        kafka_address = f"{LOOPBACK}:{state.ports.get(kafka.BROKER.name)}"
+        endpoint = f"http://{LOOPBACK}:{state.ports.get(minio.API.name)}"
+        rest = rest_url(state)
+        return {
+            kafka.NAME: lambda: kafka.answers(kafka_address),
+            minio.NAME: lambda: minio.is_ready(endpoint),
+            flink.JOB_MANAGER: lambda: flink.answers(rest),
+            flink.TASK_MANAGER: lambda: flink.slots(rest) > 0,
+        }
+
+    def _kafka(self, state: StackState) -> Launch:
+        return kafka.prepare(
+            port=state.ports[kafka.BROKER.name],
+            controller_port=state.ports[kafka.CONTROLLER.name],
+            folder=self._home.kafka,
+            java_home=find_java_home(self._environ),
+            jars=self._cache.jars(versions.KAFKA_JARS, self._progress),
+            environ=self._environ,
+        )
+
+    def _minio(self, state: StackState) -> Launch:
+        return minio.prepare(
+            port=state.ports[minio.API.name],
+            folder=self._home.minio,
+            binary=self._cache.minio(self._progress),
+            credentials=Credentials(state.access_key, state.secret_key),
+            environ=self._environ,
+        )
+
+    def _job_manager(self, state: StackState) -> Launch:
+        folders, environ = self._flink()
+        return flink.job_manager(folders, environ, rest_url(state), self._home.log_of(flink.JOB_MANAGER))
+
+    def _task_manager(self, state: StackState) -> Launch:
+        folders, environ = self._flink()
+        # a new name each time: the job manager still lists a killed one until its heartbeats are missed
+        resource_id = f"taskmanager-{secrets.token_hex(3)}"
+        log = self._home.log_of(flink.TASK_MANAGER)
+        return flink.task_manager(folders, environ, rest_url(state), log, resource_id)
+
+    def _flink(self) -> tuple[flink.FlinkFolders, Mapping[str, str]]:
+        folders = flink.FlinkFolders(flink.find_distribution(), self._home.flink)
+        return folders, folders.environ(self._environ, find_java_home(self._environ))
+
+    def _write_flink(self, state: StackState, external: External) -> None:
+        folders, _ = self._flink()
+        settings = FlinkSettings(
+            host=LOOPBACK,
+            rest_port=state.ports[flink.REST.name],
+            rpc_port=state.ports[flink.RPC.name],
+            java_home=find_java_home(self._environ),
+            java_options=java_options_of((folders.distribution / "conf" / "config.yaml").read_text()),
+            python=Path(sys.executable),
+            scratch=folders.scratch,
+            store=object_store(state, external, self._environ),
+        )
+        flink.write_folders(
+            folders,
+            settings,
+            connectors=self._cache.jars(versions.FLINK_KAFKA_CONNECTOR, self._progress),
+            filesystems=self._cache.jars(versions.FLINK_S3_FILESYSTEM, self._progress),
+        )
+
+
+def rest_url(state: StackState) -> str:
+    """The job manager's REST URL."""
+    return f"http://{LOOPBACK}:{state.ports.get(flink.REST.name)}"
+
+
+def object_store(state: StackState, external: External, environ: Mapping[str, str]) -> ObjectStore | None:
+    """Where Flink keeps checkpoints: the stack's MinIO, else the external S3, else nowhere but on disk."""
+    if external.store:
+        endpoint = store_endpoint(external.store)
+        return None if endpoint is None else ObjectStore(endpoint, Credentials.from_environ(environ))
+    if minio.NAME in state.processes:
+        endpoint = f"http://{LOOPBACK}:{state.ports[minio.API.name]}"
+        return ObjectStore(endpoint, Credentials(state.access_key, state.secret_key))
+    return None

@@ -1,0 +1,27 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from deploy.stack import versions
+
+COMPOSE = Path(__file__).parents[4] / "deploy" / "compose.yaml"
+
+
+@pytest.fixture
+def services() -> dict[str, Any]:
+    return dict(YAML(typ="safe").load(COMPOSE.read_text())["services"])
+
+
+def test_containers_run_the_versions_the_stack_is_pinned_to(services: dict[str, Any]) -> None:
+    assert services["kafka"]["image"] == f"apache/kafka:{versions.KAFKA}"
+    assert services["jobmanager"]["image"] == services["taskmanager"]["image"] == f"flink:{versions.FLINK}"
+    assert f"flink-s3-fs-presto-{versions.FLINK}.jar" in str(services["jobmanager"]["environment"])
+    assert versions.FLINK_KAFKA_CONNECTOR.name in str(services["jobmanager"]["volumes"])
+
+
+def test_containers_are_reached_from_this_machine_only(services: dict[str, Any]) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
