@@ -44,8 +44,12 @@ class Caller:
         self._thread = threading.Thread(target=self._call, name="caller", daemon=True)
 
     def ready(self) -> bool:
-        """Whether the server says that the model is warm."""
-        return self._client.ready(self._model)
+        """Whether the server answers for the model yet; not counted."""
+        try:
+            self._ask(0)
+        except InferenceError:
+            return False
+        return True
 
     def start(self) -> None:
         """Begin to call."""
@@ -61,13 +65,19 @@ class Caller:
     def _call(self) -> None:
         turn = 0
         while not self._stopping.wait(1 / CALLS_PER_SECOND):
-            row = self._rows[turn % len(self._rows)]
             turn += 1
             try:
-                result = self._client.infer(self._model, {"input": row[np.newaxis]})
+                generation, version = self._ask(turn)
             except InferenceError as error:
                 self.tally.failed += 1
                 self.tally.last_failure = str(error)
                 continue
             self.tally.answered += 1
-            self.tally.server.saw(result.generation, result.version, utc_now())
+            self.tally.server.saw(generation, version, utc_now())
+
+    def _ask(self, turn: int) -> tuple[int, int]:
+        row = self._rows[turn % len(self._rows)]
+        result = self._client.infer(self._model, {"input": row[np.newaxis]})
+        if result.generation is None:
+            raise InferenceError("INTERNAL", "the reply does not say its generation")
+        return result.generation, int(result.version)

@@ -123,8 +123,8 @@ def stage(stack: LocalStack, plan: Plan, display: Display) -> Iterator[Stage]:
         state = str(stack.home.root / "trainer")
         begin("trainer", "ferry-trainer", "run", str(plan.pipeline_file), "--state", state,
               "--from-scratch", "--metrics-port", str(ports["trainer"]))  # fmt: skip
-        feed = begin("feed", "ferry-feed", "digits", "--rate", str(plan.rate), "--faults", str(plan.faults),
-                     "-o", "json")  # fmt: skip
+        feed = begin("feed", "ferry-feed", "digits", "--seed", "1", "--rate", str(plan.rate),
+                     "--faults", str(plan.faults), "-o", "json")  # fmt: skip
         begin("server", "ferry-server", "--model", f"{pipeline.model}:{pipeline.channel}",
               "--port", str(ports["grpc"]), "--metrics-port", str(ports["metrics"]))  # fmt: skip
         display.say("submitting the scoring job with `flink run`")
