@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -64,6 +65,8 @@ def demo(
             cleanup.callback(stack.down)
         display.say("starting Kafka, MinIO and Flink; the first time they are downloaded and built (minutes)")
         addresses = stack.up(progress=display.say)
+        # this process is a client of its own stack, and clients read credentials from the environment
+        os.environ.update(addresses.environ())
         display.say("to look around from another terminal:")
         for line in addresses.exports().splitlines():
             display.say(f"  {line}")

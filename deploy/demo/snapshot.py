@@ -13,7 +13,7 @@ from deploy.demo.streamwatch import StreamWatch
 from deploy.demo.tally import ConsumerTally, Tally
 from registry.catalogue import Registry
 from registry.documents import ChannelEntry
-from registry.errors import StoreError
+from registry.errors import StoreUnreachableError
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Observer:
             known = self.history[-1].generation if self.history else 0
             if newest is not None and newest.generation > known:
                 self.history = list(self._channel.history())
-        except StoreError:
+        except StoreUnreachableError:
             # the view shows what it knew; the consumers' own metrics tell that the store is away
             return
 

@@ -45,8 +45,7 @@ class Addresses:
             KAFKA_VARIABLE: self.kafka,
             STORE_VARIABLE: self.store,
             FLINK_VARIABLE: self.flink,
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            **credentials_environ(Credentials(self.access_key, self.secret_key)),
         }
         return {name: value for name, value in every.items() if value}
 
@@ -77,6 +76,11 @@ class Credentials:
                 "set longer ones, or unset both"
             )
         return cls(access_key, secret_key)
+
+
+def credentials_environ(credentials: Credentials) -> dict[str, str]:
+    """The variables every S3 tool reads credentials from."""
+    return {"AWS_ACCESS_KEY_ID": credentials.access_key, "AWS_SECRET_ACCESS_KEY": credentials.secret_key}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from deploy.stack import versions
-from deploy.stack.addresses import Credentials, ObjectStore, store_endpoint
+from deploy.stack.addresses import Credentials, ObjectStore, credentials_environ, store_endpoint
 from deploy.stack.artifacts import ArtifactCache, Progress
 from deploy.stack.external import External
 from deploy.stack.home import StackHome
@@ -111,7 +111,14 @@ class Starter:
         # a new name each time: the job manager still lists a killed one until its heartbeats are missed
         resource_id = f"taskmanager-{secrets.token_hex(3)}"
         log = self._home.log_of(flink.TASK_MANAGER)
+        environ = {**environ, **self._worker_credentials(state)}
         return flink.task_manager(folders, environ, rest_url(state), log, resource_id)
+
+    def _worker_credentials(self, state: StackState) -> Mapping[str, str]:
+        """What Python workers, which inherit the task manager's environment, sign in to the store with."""
+        if minio.NAME not in state.processes:
+            return {}
+        return credentials_environ(Credentials(state.access_key, state.secret_key))
 
     def _flink(self) -> tuple[flink.FlinkFolders, Mapping[str, str]]:
         folders = flink.FlinkFolders(flink.find_distribution(), self._home.flink)
