@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from model_runtime.cache import BlobCache
 from model_runtime.follower.rules import Phase
-from model_runtime.golden import check_golden_rows
+from model_runtime.golden import check_golden_rows, warm_up
 from model_runtime.inspection import inspect_model
 from model_runtime.session import OnnxSession
 from registry.catalogue import Registry
@@ -147,8 +147,9 @@ def _read_manifest(registry: Registry, entry: ChannelEntry) -> Manifest:
 
 def _warm(candidate: Candidate) -> None:
     manifest, session = candidate.require_manifest(), candidate.require_session()
-    if manifest.golden is not None:
-        # the first run of a session costs up to 45 times a later one, so it falls before the swap
+    if manifest.golden is None:
+        warm_up(session, manifest)
+    else:
         check_golden_rows(session, manifest, manifest.golden)
 
 

@@ -193,6 +193,14 @@ def test_golden_rows_that_do_not_hold_are_refused(setting: Setting) -> None:
     assert setting.label() == 0
 
 
+def test_a_version_without_golden_rows_is_warmed_all_the_same(setting: Setting) -> None:
+    data = linear_classifier(winner=2)
+    version = setting.registry.publish("digits", data, inspect_model(data)).version
+    setting.registry.promote("digits", version)
+    setting.witness.wait(lambda witness: bool(witness.swaps))
+    assert setting.label() == 2
+
+
 def test_another_input_shape_is_refused_unless_it_was_allowed(setting: Setting) -> None:
     setting.serve(0)
     wide = setting.publish(1, features=5)
