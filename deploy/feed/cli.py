@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 import time
-from enum import StrEnum
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -20,19 +19,13 @@ from deploy.feed.producer import FeedProducer
 from deploy.feed.replay import Replay, ReplayReport
 from deploy.feed.schedule import sample_order
 from registry.cli.edge import run_app
+from registry.cli.formats import OutputFormat
 from registry.settings import load_settings
 from streams.errors import BrokerUnreachableError
 
 _FLUSH = 30.0
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-
-
-class Output(StrEnum):
-    """How the report is written."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 @app.command(epilog="Examples: ferry-feed digits --rate 300 · ferry-feed phishing --count 5000 --faults 0.01")
@@ -54,10 +47,13 @@ def feed(
         str | None, typer.Option(help="Bootstrap servers, host:port [env: FERRY_KAFKA].")
     ] = None,
     output: Annotated[
-        Output, typer.Option("-o", "--output", help="How to report at the end.")
-    ] = Output.TABLE,
+        OutputFormat, typer.Option("-o", "--output", help="How to report at the end.")
+    ] = OutputFormat.TABLE,
 ) -> None:
-    """Replay a data set into its topic, over and over until told otherwise. Ctrl-C sends what is under way."""
+    """Replay a data set into its topic, over and over until told otherwise.
+
+    Ctrl-C sends what is under way and reports.
+    """
     data = load_dataset(dataset)
     topic = topic or data.topic
     bootstrap = load_settings(kafka=kafka).kafka
@@ -72,8 +68,9 @@ def feed(
             task = bar.add_task(f"{data.name} → {topic}", total=total)
             replay.run(producer, stop, lambda sent: bar.update(task, completed=sent))
     finally:
+        seconds = time.monotonic() - begun
         producer.close(_FLUSH)
-    report = replay.report(producer, topic=topic, seconds=time.monotonic() - begun)
+    report = replay.report(producer, topic=topic, seconds=seconds)
     _print_report(report, output)
     if report.acknowledged < report.sent:
         missing = report.sent - report.acknowledged
@@ -97,8 +94,8 @@ def _progress_bar() -> Progress:
     )
 
 
-def _print_report(report: ReplayReport, output: Output) -> None:
-    if output is Output.JSON:
+def _print_report(report: ReplayReport, output: OutputFormat) -> None:
+    if output is OutputFormat.JSON:
         sys.stdout.write(orjson.dumps(report).decode() + "\n")
         return
     bad = f", {sum(report.faults.values())} of them bad on purpose" if report.faults else ""

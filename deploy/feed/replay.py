@@ -76,7 +76,7 @@ class Replay:
             stop.wait(max(_TICK, pacer.pause(time.monotonic())))
 
     def report(self, producer: FeedProducer, *, topic: str, seconds: float) -> ReplayReport:
-        """What was sent and what arrived, in `seconds`."""
+        """What was sent in `seconds`, and what arrived."""
         return ReplayReport(
             dataset=self._dataset.name,
             topic=topic,

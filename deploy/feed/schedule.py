@@ -23,9 +23,9 @@ class Pacer:
 
     def due(self, now: float) -> int:
         """Records to send at once."""
-        late = (now - self._origin) - self._sent / self._rate
-        if late > _LONGEST_BACKLOG:
-            self._origin += late - _LONGEST_BACKLOG
+        overdue = (now - self._origin) - (self._sent + 1) / self._rate
+        if overdue > _LONGEST_BACKLOG:
+            self._origin += overdue - _LONGEST_BACKLOG
         return max(0, int((now - self._origin) * self._rate + 1e-9) - self._sent)
 
     def sent(self, records: int) -> None:

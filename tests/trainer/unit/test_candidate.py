@@ -1,0 +1,194 @@
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import orjson
+import pytest
+from river.datasets import Phishing
+
+from model_runtime.golden import check_golden_rows
+from model_runtime.inspection import inspect_model
+from registry.documents import Role
+from registry.errors import RefusedError
+from streams.pipeline import ArrayFeatures, ExportSpec, LabelSpec, Pipeline
+from trainer import candidate as candidate_module
+from trainer.batches import FetchedBatch
+from trainer.candidate import ExportedModel, export_candidate
+from trainer.export import export_onnx
+from trainer.parity import check_parity, load_session
+from trainer.training import Training
+
+BatchMaker = Callable[..., FetchedBatch]
+
+
+@pytest.fixture(scope="module")
+def trained(digits: Pipeline, digit_values: list[bytes], make_batch: BatchMaker) -> Training:
+    training = Training(digits)
+    training.progress.begin({0: 0})
+    for begin in range(0, 1000, 50):
+        training.step(make_batch(digit_values[begin : begin + 50], first=begin))
+    return training
+
+
+def reexported(trained: Training, change: Callable[[onnx.ModelProto], None]) -> bytes:
+    model = onnx.load_model_from_string(export_candidate(trained).data)
+    change(model)
+    return model.SerializeToString()
+
+
+def test_a_candidate_carries_its_contract_and_its_origin(trained: Training) -> None:
+    exported = export_candidate(trained)
+    facts, record = exported.facts, exported.training
+    assert [(spec.name, spec.dtype, spec.shape) for spec in facts.inputs] == [("input", "float32", (-1, 64))]
+    assert [(spec.name, spec.dtype, spec.role) for spec in facts.outputs] == [
+        ("label", "int64", Role.LABEL),
+        ("probabilities", "float32", Role.PROBABILITY),
+    ]
+    assert facts.classes == tuple(range(10))
+    assert facts.opset <= trained.pipeline.export.opset
+    assert record.lineage is not None
+    assert (record.lineage.records, record.lineage.offsets[0].end) == (1000, 1000)
+    assert record.evaluation is not None
+    assert record.evaluation.metrics["accuracy"] == exported.accuracy
+    assert record.evaluation.parity is not None
+    assert (record.evaluation.parity.rows, record.evaluation.parity.label_mismatches) == (200, 0)
+    assert record.golden is not None
+    assert len(record.golden.inputs["input"]) == 16
+    check_golden_rows(load_session(exported.data), facts, record.golden)
+    onnx.checker.check_model(onnx.load_model_from_string(exported.data))
+
+
+def test_the_same_training_gives_the_same_bytes(trained: Training) -> None:
+    assert export_candidate(trained).data == export_candidate(trained).data
+
+
+def test_boolean_classes_are_named_in_the_file(phishing: Pipeline, make_batch: BatchMaker) -> None:
+    training = Training(phishing)
+    training.progress.begin({0: 0})
+    values = [orjson.dumps({"x": features, "y": truth}) for features, truth in Phishing()]
+    training.step(make_batch(values[:300]))
+    exported = export_candidate(training)
+    assert exported.facts.classes == (False, True)
+    assert exported.facts.outputs[0].dtype == "int64"
+    assert exported.training.evaluation is not None
+    assert set(exported.training.evaluation.metrics) == {"accuracy", "log_loss", "roc_auc"}
+
+
+def test_string_classes_come_out_as_strings(make_batch: BatchMaker, rng: np.random.Generator) -> None:
+    training = _training_of(
+        "[pipeline]\nname='s'\nmodel='s'\n[source]\ntopic='t'\n[source.features]\nfield='x'\nkind='array'\nsize=2\n"
+        "[source.label]\nfield='y'\nclasses=['ham','spam']\n"
+    )
+    rows = rng.normal(size=(300, 2))
+    values = [orjson.dumps({"x": row.tolist(), "y": "spam" if row.sum() > 0 else "ham"}) for row in rows]
+    training.step(make_batch(values))
+    exported = export_candidate(training)
+    assert exported.facts.classes == ("ham", "spam")
+    assert exported.facts.outputs[0].dtype == "string"
+    assert exported.training.golden is not None
+    assert set(exported.training.golden.outputs["label"]) <= {"ham", "spam"}
+
+
+def test_offset_features_fall_back_to_float64_and_stay_there(
+    make_batch: BatchMaker, rng: np.random.Generator
+) -> None:
+    training = _training_of(
+        "[pipeline]\nname='o'\nmodel='o'\n[source]\ntopic='t'\n[source.features]\nfield='x'\nkind='array'\nsize=4\n"
+        "[source.label]\nfield='y'\nclasses=[0,1]\n"
+    )
+    for begin in range(0, 2000, 100):
+        rows = rng.normal(size=(100, 4))
+        truths = (rows.sum(axis=1) > 0).astype(int)
+        values = [
+            orjson.dumps({"x": (row + 1e8).tolist(), "y": int(truth)})
+            for row, truth in zip(rows, truths, strict=True)
+        ]
+        training.step(make_batch(values, first=begin))
+    exported = export_candidate(training)
+    assert exported.precision == "float64"
+    assert exported.facts.inputs[0].dtype == "float64"
+    assert exported.training.evaluation is not None
+    assert exported.training.evaluation.parity is not None
+    assert exported.training.evaluation.parity.dtype == "float64"
+    assert exported.training.evaluation.parity.max_score_difference < 1e-6
+    training.progress.precision = exported.precision
+    assert export_candidate(training).precision == "float64"
+
+
+def _scale_weights(model: onnx.ModelProto) -> None:
+    weights = next(item for item in model.graph.initializer if len(item.dims) == 2)
+    values = onnx.numpy_helper.to_array(weights) * 1.5
+    weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weights.name))
+
+
+def _poison_weights(model: onnx.ModelProto) -> None:
+    weights = next(item for item in model.graph.initializer if len(item.dims) == 2)
+    values = np.full(weights.dims, np.nan, dtype=np.float32)
+    weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [(_scale_weights, "labels are not|probability is off"), (_poison_weights, "no finite numbers")],
+)
+def test_the_parity_gate_refuses_a_file_that_says_something_else(
+    trained: Training, spoil: Callable[[onnx.ModelProto], None], reason: str
+) -> None:
+    session = load_session(reexported(trained, spoil))
+    rows = trained.recent.newest(200)
+    with pytest.raises(RefusedError, match=reason) as caught:
+        check_parity(session, trained.learner.estimator, rows, precision="float32", tolerance=1e-4)
+    assert caught.value.gate == "parity"
+
+
+def test_a_corrupted_export_is_never_a_candidate(trained: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    def corrupt(*arguments: object, **options: object) -> bytes:
+        model = onnx.load_model_from_string(export_onnx(*arguments, **options))  # type: ignore[arg-type]
+        weights = next(item for item in model.graph.initializer if len(item.dims) == 2)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(weights.data_type)
+        wrong = -onnx.numpy_helper.to_array(weights)
+        weights.CopyFrom(onnx.numpy_helper.from_array(wrong.astype(dtype), weights.name))
+        return model.SerializeToString()
+
+    monkeypatch.setattr(candidate_module, "export_onnx", corrupt)
+    with pytest.raises(RefusedError) as caught:
+        export_candidate(trained)
+    assert caught.value.gate == "parity"
+    assert "float64" in caught.value.reason
+
+
+def test_a_tolerance_of_nothing_is_not_met(trained: Training) -> None:
+    exported: ExportedModel = export_candidate(trained)
+    with pytest.raises(RefusedError, match="is allowed"):
+        check_parity(
+            load_session(exported.data),
+            trained.learner.estimator,
+            trained.recent.newest(),
+            precision="float32",
+            tolerance=1e-300,
+        )
+
+
+def test_an_opset_that_skl2onnx_does_not_know_is_refused(trained: Training) -> None:
+    export = ExportSpec(opset=99)
+    strange = Training(trained.pipeline.model_copy(update={"export": export}))
+    strange.restore(trained.progress, trained.arrays())
+    with pytest.raises(RefusedError, match="opset") as caught:
+        export_candidate(strange)
+    assert caught.value.gate == "export"
+
+
+def test_what_is_exported_can_be_inspected_as_any_file(trained: Training) -> None:
+    exported = export_candidate(trained)
+    assert inspect_model(exported.data) == exported.facts
+
+
+def _training_of(text: str) -> Training:
+    from streams.pipeline import parse_pipeline
+
+    pipeline = parse_pipeline(text, where="test")
+    assert isinstance(pipeline.source.features, ArrayFeatures)
+    assert isinstance(pipeline.source.label, LabelSpec)
+    training = Training(pipeline)
+    training.progress.begin({0: 0})
+    return training

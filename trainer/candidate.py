@@ -1,0 +1,87 @@
+"""A version ready to be published: exported, compared with the estimator, and described."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from model_runtime.inspection import inspect_model
+from registry.documents import Evaluation, ModelFacts, TrainingRecord
+from registry.errors import RefusedError
+from trainer.export import Precision, export_onnx
+from trainer.learner import ESTIMATOR, FRAMEWORK
+from trainer.parity import GATE, check_parity, golden_rows, load_session
+from trainer.training import Training
+
+RUN_LABEL = "ferry.trainer.run"
+EXPORT_LABEL = "ferry.trainer.export"
+PIPELINE_LABEL = "ferry.pipeline"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedModel:
+    """An ONNX file that passed the parity gate, and everything its manifest will say."""
+
+    data: bytes
+    facts: ModelFacts
+    training: TrainingRecord
+    records: int
+    accuracy: float | None
+    precision: Precision
+
+    @property
+    def export_id(self) -> str:
+        """Unique to this export: the run, and how much it had learnt."""
+        return self.training.labels[EXPORT_LABEL]
+
+
+def export_candidate(training: Training) -> ExportedModel:
+    """Export what `training` has learnt.
+
+    Float32 is tried first; where it is not exact enough, as with features of large offset, float64. A run
+    that needed float64 stays with it, so that the input type does not change from version to version.
+
+    Raises:
+        RefusedError: the file does not say what the estimator says, in either precision.
+    """
+    precisions = get_args(Precision)
+    tried = precisions[precisions.index(training.progress.precision) :]
+    for precision in tried[:-1]:
+        try:
+            return _export(training, precision)
+        except RefusedError as error:
+            if error.gate != GATE:
+                raise
+    return _export(training, tried[-1])
+
+
+def _export(training: Training, precision: Precision) -> ExportedModel:
+    pipeline, progress = training.pipeline, training.progress
+    spec, source = pipeline.export, pipeline.source
+    rows = training.recent.newest(spec.parity_rows)
+    estimator = training.learner.estimator
+    data = export_onnx(
+        estimator,
+        width=source.features.width,
+        classes=source.label.classes,
+        opset=spec.opset,
+        precision=precision,
+    )
+    session = load_session(data)
+    parity = check_parity(session, estimator, rows, precision=precision, tolerance=spec.parity_tolerance)
+    metrics = training.window.metrics()
+    record = TrainingRecord(
+        framework=FRAMEWORK,
+        estimator=ESTIMATOR,
+        lineage=progress.lineage(source.topic),
+        evaluation=Evaluation(metrics=metrics, window=len(training.window), parity=parity),
+        golden=golden_rows(session, rows, precision=precision, tolerance=spec.parity_tolerance),
+        labels={
+            PIPELINE_LABEL: pipeline.name,
+            RUN_LABEL: progress.run,
+            EXPORT_LABEL: f"{progress.run}-{progress.records}",
+        },
+    )
+    return ExportedModel(
+        data, inspect_model(data), record, progress.records, metrics.get("accuracy"), precision
+    )

@@ -1,0 +1,164 @@
+"""From an exported model to a version that serves: publish once, then promote by policy.
+
+One attempt may fail anywhere, and the next goes on from what the store shows. A version carries the name of
+the export it was made from, so that neither a lost answer nor a crash publishes one twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from registry import Registry
+from registry.documents import ChannelEntry, Manifest
+from registry.errors import ChannelHeldError, ConflictError
+from streams.pipeline import Pipeline
+from trainer.candidate import EXPORT_LABEL, RUN_LABEL, ExportedModel
+from trainer.metrics import TrainerMetrics
+from trainer.promotion import Candidate, Serving, Verdict, decide
+
+_PROMOTE_ATTEMPTS = 5
+_LOOK_BACK = 20  # versions of this run that may have been published without our knowing
+
+
+class Delivery:
+    """Publishes and promotes the versions of one run of a pipeline."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        pipeline: Pipeline,
+        *,
+        run: str,
+        last_version: int | None,
+        metrics: TrainerMetrics,
+        log: Any = None,
+    ) -> None:
+        self._registry = registry
+        self._pipeline = pipeline
+        self._run = run
+        self._metrics = metrics
+        self._log = log or structlog.get_logger()
+        self._last_version = last_version
+        self._doubtful = True  # a crash may have come between a publish and the state that knows of it
+        self._accuracies: dict[int, float | None] = {}
+        self._hold_told: int | None = None
+
+    @property
+    def last_version(self) -> int | None:
+        """The newest version this run published."""
+        return self._last_version
+
+    def deliver(self, model: ExportedModel) -> Manifest:
+        """Publish `model` unless that was done already, and promote it if the policy says so.
+
+        Raises:
+            StoreError: the store did not do its part; try again.
+            ConflictError: too many others write at once; try again.
+        """
+        manifest = self._published_already(model) if self._doubtful else None
+        if manifest is None:
+            self._doubtful = True
+            manifest = self._publish(model)
+        self._last_version = manifest.version
+        self._metrics.version.set(manifest.version)
+        self._promote(manifest)
+        self._doubtful = False
+        return manifest
+
+    def _publish(self, model: ExportedModel) -> Manifest:
+        training = model.training.model_copy(update={"parent_version": self._last_version})
+        manifest = self._registry.publish(self._pipeline.model, model.data, model.facts, training)
+        self._log.info(
+            "published",
+            version=manifest.version,
+            records=model.records,
+            accuracy=_rounded(model.accuracy),
+            bytes=manifest.blob.size,
+            dtype=model.precision,
+        )
+        return manifest
+
+    def _published_already(self, model: ExportedModel) -> Manifest | None:
+        """Look through the versions since the last one known for those of this run."""
+        versions = self._registry.versions(self._pipeline.model)
+        known = self._last_version or 0
+        for number in [number for number in versions.numbers() if number >= known][-_LOOK_BACK:]:
+            manifest = versions.get(number)
+            if manifest.labels.get(RUN_LABEL) != self._run:
+                continue
+            self._last_version = manifest.version
+            if manifest.labels.get(EXPORT_LABEL) == model.export_id:
+                return manifest
+        return None
+
+    def _promote(self, manifest: Manifest) -> ChannelEntry | None:
+        for _ in range(_PROMOTE_ATTEMPTS):
+            head = self._registry.channel(manifest.model, self._pipeline.channel).head()
+            verdict = decide(self._pipeline.promotion, _as_candidate(manifest), self._as_serving(head))
+            if not verdict.promote:
+                self._tell_why_not(manifest, verdict, head)
+                return None
+            try:
+                return self._promote_after(head, manifest, verdict)
+            except ConflictError:
+                continue  # someone else was first: look again at what serves now
+            except ChannelHeldError:
+                continue  # held since we looked; the next look says so
+        self._log.warning("not_promoted", version=manifest.version, reason="the channel changes too often")
+        return None
+
+    def _promote_after(self, head: ChannelEntry | None, manifest: Manifest, verdict: Verdict) -> ChannelEntry:
+        entry = self._registry.promote(
+            manifest.model,
+            manifest.version,
+            self._pipeline.channel,
+            expect=head.generation if head else 0,
+            automatic=True,
+            reason=verdict.reason,
+        )
+        self._metrics.generation.set(entry.generation)
+        self._log.info(
+            "promoted",
+            version=entry.version,
+            channel=entry.channel,
+            generation=entry.generation,
+            reason=verdict.reason,
+        )
+        return entry
+
+    def _tell_why_not(self, manifest: Manifest, verdict: Verdict, head: ChannelEntry | None) -> None:
+        if head is None or not head.held:
+            self._log.info("not_promoted", version=manifest.version, reason=verdict.reason)
+        elif self._hold_told != head.generation:  # a hold lasts for many versions: say it once
+            self._hold_told = head.generation
+            self._log.warning(
+                "channel_held",
+                channel=self._pipeline.channel,
+                version=head.version,
+                by=head.actor,
+                why=head.reason,
+                remedy=f"ferry release {manifest.model}:{self._pipeline.channel}",
+            )
+
+    def _as_serving(self, head: ChannelEntry | None) -> Serving | None:
+        if head is None:
+            return None
+        if head.version not in self._accuracies:
+            manifest = self._registry.versions(head.model).get(head.version)
+            self._accuracies = {head.version: _accuracy(manifest)}
+        return Serving(head.version, head.generation, head.held, self._accuracies[head.version])
+
+
+def _as_candidate(manifest: Manifest) -> Candidate:
+    records = manifest.lineage.records if manifest.lineage else 0
+    return Candidate(manifest.version, records, _accuracy(manifest))
+
+
+def _accuracy(manifest: Manifest) -> float | None:
+    return manifest.evaluation.metrics.get("accuracy") if manifest.evaluation else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

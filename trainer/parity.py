@@ -1,0 +1,101 @@
+"""The gate between an exported file and everyone else: it must say what the estimator says."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from sklearn.pipeline import Pipeline as SklearnPipeline
+
+from model_runtime.session import Array, OnnxSession
+from registry.documents import GoldenRows, ParityReport
+from registry.errors import RefusedError
+from trainer.export import INPUT, LABEL, PROBABILITIES, Precision
+from trainer.ring import Rows
+
+GATE = "parity"
+GOLDEN_ROWS = 16
+_REMEDY = "Nothing was published and training goes on; see [export] parity_tolerance in the pipeline file"
+
+
+def load_session(data: bytes) -> OnnxSession:
+    """A session of the file's bytes, loaded as consumers load it: from a path.
+
+    Raises:
+        RefusedError: ONNX Runtime cannot load them (gate `load`).
+    """
+    with tempfile.TemporaryDirectory(prefix="ferry-parity-") as folder:
+        path = Path(folder) / "candidate.onnx"
+        path.write_bytes(data)
+        return OnnxSession(path)
+
+
+def check_parity(
+    session: OnnxSession,
+    estimator: SklearnPipeline,
+    rows: Rows,
+    *,
+    precision: Precision,
+    tolerance: float,
+) -> ParityReport:
+    """Compare file and estimator over `rows`, [n, features], n ≥ 1.
+
+    Raises:
+        RefusedError: a label differs, a probability is off by more than `tolerance`, or one is no number.
+    """
+    outputs = _run(session, rows, precision)
+    # predict_proba alone decides both, as the file's one graph does
+    expected = estimator.predict_proba(rows)
+    labels = estimator.classes_[expected.argmax(axis=1)]
+    actual = outputs[PROBABILITIES]
+    if actual.shape != expected.shape:
+        raise RefusedError(GATE, f"probabilities have shape {actual.shape}, not {expected.shape}", _REMEDY)
+    if not np.isfinite(actual).all():
+        count = int((~np.isfinite(actual)).sum())
+        raise RefusedError(GATE, f"{count} probabilities of {actual.size} are no finite numbers", _REMEDY)
+    report = ParityReport(
+        rows=len(rows),
+        label_mismatches=int((outputs[LABEL] != labels).sum()),
+        max_score_difference=float(np.abs(actual - expected).max()),
+        tolerance=tolerance,
+        dtype=precision,
+    )
+    _require(report)
+    return report
+
+
+def golden_rows(session: OnnxSession, rows: Rows, *, precision: Precision, tolerance: float) -> GoldenRows:
+    """The newest rows with what the file itself says of them, for consumers to check where they load it."""
+    inputs = rows[-GOLDEN_ROWS:].astype(precision)
+    outputs = _run(session, inputs, precision)
+    return GoldenRows(
+        inputs={INPUT: inputs.tolist()},
+        outputs={name: values.tolist() for name, values in outputs.items()},
+        absolute_tolerance=tolerance,
+    )
+
+
+def _run(session: OnnxSession, rows: Array, precision: Precision) -> dict[str, Array]:
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and parity finds it
+        feeds = {INPUT: rows.astype(precision)}
+    try:
+        return session.run(feeds, [LABEL, PROBABILITIES])
+    except ValueError as error:
+        raise RefusedError(GATE, str(error), _REMEDY) from error
+
+
+def _require(report: ParityReport) -> None:
+    if report.label_mismatches:
+        raise RefusedError(
+            GATE,
+            f"{report.label_mismatches} of {report.rows} labels are not the estimator's in {report.dtype}",
+            _REMEDY,
+        )
+    if report.max_score_difference > report.tolerance:
+        raise RefusedError(
+            GATE,
+            f"a probability is off by {report.max_score_difference:.3g} in {report.dtype}, "
+            f"{report.tolerance:.3g} is allowed",
+            _REMEDY,
+        )

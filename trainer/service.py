@@ -1,0 +1,88 @@
+"""The trainer put together from a pipeline and settings."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+
+from registry import Registry
+from registry.settings import Settings
+from streams.pipeline import Pipeline
+from trainer.delivery import Delivery
+from trainer.errors import StateUnusableError
+from trainer.loop import RunOptions, TrainerLoop
+from trainer.metrics import TrainerMetrics, serve_metrics
+from trainer.publisher import Publisher
+from trainer.source import KafkaSource
+from trainer.state import StateFile
+from trainer.training import Training
+
+_STATE_FOLDER = "trainer"
+
+
+def run_trainer(
+    pipeline: Pipeline,
+    settings: Settings,
+    options: RunOptions,
+    *,
+    stop: threading.Event,
+    from_scratch: bool = False,
+    metrics_port: int | None = None,
+) -> None:
+    """Train until `stop` is set or `options` say that it is done.
+
+    Raises:
+        FerryError: as the parts raise at the start; once it runs, only the state file and the end can.
+    """
+    log = structlog.get_logger().bind(pipeline=pipeline.name)
+    registry = Registry.open(settings.store)
+    state = StateFile(settings.state / _STATE_FOLDER, pipeline)
+    state.acquire()
+    try:
+        training = Training(pipeline)
+        if not from_scratch:
+            _restore(training, state)
+        metrics = TrainerMetrics(pipeline.model)
+        port, stop_metrics = (
+            serve_metrics(metrics, metrics_port) if metrics_port is not None else (None, None)
+        )
+        delivery = Delivery(
+            registry,
+            pipeline,
+            run=training.progress.run,
+            last_version=training.progress.last_version,
+            metrics=metrics,
+            log=log,
+        )
+        publisher = Publisher(delivery, metrics, log=log)
+        source = KafkaSource(settings.kafka, pipeline.source, pipeline.name, log=log)
+        log.info(
+            "started",
+            kafka=settings.kafka,
+            topic=pipeline.source.topic,
+            store=registry.store.url,
+            state=str(state.path),
+            records=training.progress.records,
+            metrics_port=port,
+        )
+        try:
+            TrainerLoop(training, source, publisher, state, metrics, options, stop=stop, log=log).run()
+        finally:
+            if stop_metrics is not None:
+                stop_metrics()
+    finally:
+        state.release()
+
+
+def _restore(training: Training, state: StateFile) -> None:
+    found = state.load()
+    if found is None:
+        return
+    try:
+        training.restore(*found)
+    except (ValueError, IndexError) as error:
+        raise StateUnusableError(
+            f"{state.path} does not fit this trainer ({error}). It was left as it is: learn anew with "
+            "--from-scratch (which replaces it), or name another folder with --state"
+        ) from error
