@@ -1,0 +1,11 @@
+"""Scores a Kafka stream on Flink with a model that is followed, and swapped, while the job runs.
+
+job      the command line of `flink run -pym flink_scoring.job`
+options  what a job is told: the pipeline, flags and environment, checked
+topics   what the job asks Kafka before it is submitted
+plan     the tables and the one INSERT statement of the job
+function the pandas function that Flink calls; with job and plan, the only modules that import pyflink
+following  the models a Python worker follows, shared by all functions of its process
+scorer   a batch of records in, a scored record or a reason for each out; no Flink, Kafka or thread in it
+binding  how a model's tensors and a pipeline's features and classes fit together
+"""

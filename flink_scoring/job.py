@@ -1,0 +1,69 @@
+"""The scoring job's command line: `flink run -pym flink_scoring.job --pipeline digits.toml`.
+
+Under `-pym` this file runs as `__main__`, and what a `__main__` defines is pickled by value: so nothing that
+a worker runs is defined here.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from flink_scoring.options import Guarantee, Start, resolve_options
+from registry.cli.edge import run_app
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def score(
+    pipeline: Annotated[Path, typer.Option(help="Pipeline file, for example deploy/pipelines/digits.toml.")],
+    store: Annotated[str | None, typer.Option(help="URL of the registry's store. [FERRY_STORE]")] = None,
+    kafka: Annotated[str | None, typer.Option(help="Bootstrap servers, host:port. [FERRY_KAFKA]")] = None,
+    parallelism: Annotated[int | None, typer.Option(min=1, help="Slots to use. [the pipeline's]")] = None,
+    checkpoint_seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Time between checkpoints. [the pipeline's]")
+    ] = None,
+    guarantee: Annotated[
+        Guarantee, typer.Option(help="How often a record may appear in the output.")
+    ] = Guarantee.EXACTLY_ONCE,
+    start: Annotated[
+        Start, typer.Option(help="Where to begin; `committed` falls back to the pipeline's start.")
+    ] = Start.COMMITTED,
+) -> None:
+    """Score a Kafka topic with a model that is swapped while the job runs.
+
+    Examples, for the cluster that FLINK_CONF_DIR or -m names:
+
+        flink run -d -pym flink_scoring.job --pipeline deploy/pipelines/digits.toml
+
+        flink run -d -pym flink_scoring.job --pipeline digits.toml --parallelism 2 --guarantee at-least-once
+    """
+    # after the arguments are read, so that a wrong one is told at once
+    from flink_scoring.plan import submit
+    from flink_scoring.topics import prepare_topics
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    options = resolve_options(
+        pipeline,
+        store=store,
+        kafka=kafka,
+        parallelism=parallelism,
+        checkpoint_seconds=checkpoint_seconds,
+        guarantee=guarantee,
+        start=start,
+    )
+    submit(options, prepare_topics(options.kafka, options.pipeline))
+
+
+def main() -> None:
+    """Run as a process."""
+    run_app(app, "flink_scoring.job")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What a scoring job is told: the pipeline file, flags and the environment; checked before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from registry.errors import UsageError
+from registry.settings import load_settings
+from registry.stores import open_store
+from streams.pipeline import Pipeline, ScoringSpec, load_pipeline
+
+TRANSACTION_SECONDS = 600
+"""How long the broker keeps an open transaction; its own maximum is 15 minutes by default.
+
+It must outlast a checkpoint interval and the restart after a crash.
+"""
+LONGEST_CHECKPOINT_SECONDS = TRANSACTION_SECONDS / 2
+
+
+class Guarantee(StrEnum):
+    """How often a record may appear in the output."""
+
+    EXACTLY_ONCE = "exactly-once"
+    AT_LEAST_ONCE = "at-least-once"
+
+
+class Start(StrEnum):
+    """Where a job that is not restored begins to read."""
+
+    COMMITTED = "committed"
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """Everything that decides what the job does.
+
+    Attributes:
+        pipeline: the pipeline.
+        store: URL of the registry's store, as the task managers reach it.
+        kafka: bootstrap servers, as the task managers reach them.
+        parallelism: subtasks; slots of the cluster that the job takes.
+        checkpoint_seconds: time between checkpoints; with exactly-once a record shows at the next one.
+        guarantee: how often a record may appear in the output.
+        start: where to begin; `committed` falls back to the pipeline's own start.
+    """
+
+    pipeline: Pipeline
+    store: str
+    kafka: str
+    parallelism: int
+    checkpoint_seconds: float
+    guarantee: Guarantee = Guarantee.EXACTLY_ONCE
+    start: Start = Start.COMMITTED
+
+    @property
+    def name(self) -> str:
+        """Job name, consumer group and prefix of transactional ids; a trainer has another group."""
+        return f"{self.pipeline.name}-scoring"
+
+    @property
+    def scoring(self) -> ScoringSpec:
+        """Where the job writes."""
+        return self.pipeline.require_scoring()
+
+
+def resolve_options(
+    path: Path,
+    *,
+    store: str | None = None,
+    kafka: str | None = None,
+    parallelism: int | None = None,
+    checkpoint_seconds: float | None = None,
+    guarantee: Guarantee = Guarantee.EXACTLY_ONCE,
+    start: Start = Start.COMMITTED,
+) -> JobOptions:
+    """The options of a job; None takes the pipeline's value, or that of `FERRY_STORE` and `FERRY_KAFKA`.
+
+    Raises:
+        UsageError: the pipeline file or one of the values is wrong.
+    """
+    pipeline = load_pipeline(path)
+    scoring = pipeline.require_scoring()
+    settings = load_settings(store=store, kafka=kafka)
+    open_store(settings.store)  # a URL of a wrong form is found here and not on a task manager
+    return JobOptions(
+        pipeline=pipeline,
+        store=settings.store,
+        kafka=settings.kafka,
+        parallelism=parallelism or scoring.parallelism,
+        checkpoint_seconds=_checked_interval(checkpoint_seconds or scoring.checkpoint_seconds, guarantee),
+        guarantee=guarantee,
+        start=start,
+    )
+
+
+def require_process_mode(mode: str) -> None:
+    """Return when Flink runs Python functions in processes of their own.
+
+    Args:
+        mode: the value of `python.execution-mode`.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if mode.strip().lower() != "process":
+        raise UsageError(
+            f"python.execution-mode is {mode!r}, where numpy and ONNX Runtime hang inside the JVM (pemja) "
+            "at the first record; remove the setting, or set it to 'process'"
+        )
+
+
+def _checked_interval(seconds: float, guarantee: Guarantee) -> float:
+    if guarantee is Guarantee.EXACTLY_ONCE and seconds > LONGEST_CHECKPOINT_SECONDS:
+        raise UsageError(
+            f"a checkpoint every {seconds:g} s leaves too little of a transaction's {TRANSACTION_SECONDS} s "
+            f"for a restart; use at most {LONGEST_CHECKPOINT_SECONDS:g} s, "
+            f"or --guarantee {Guarantee.AT_LEAST_ONCE}"
+        )
+    return seconds

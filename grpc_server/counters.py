@@ -1,0 +1,47 @@
+"""What the server counts while it serves: plain integers, because a request pays for every one of them.
+
+Requests are counted on the event loop alone, what followers do on each follower's own thread; a scrape reads
+them from a third thread and may see a request half counted, which the next scrape sets right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+# a model that learns all day makes thousands of versions; each would be a time series for ever
+KEPT_VERSIONS = 16
+
+
+@dataclass(slots=True)
+class VersionCounters:
+    """Requests to one version of a model, and nanoseconds spent on those that succeeded."""
+
+    success: int = 0
+    failure: int = 0
+    rows: int = 0
+    runs: int = 0
+    total_ns: int = 0
+    input_ns: int = 0
+    run_ns: int = 0
+    output_ns: int = 0
+
+
+@dataclass(slots=True)
+class ModelCounters:
+    """What happened to one followed model."""
+
+    versions: dict[int, VersionCounters] = field(default_factory=dict)
+    swaps: int = 0
+    swap_seconds: float = 0.0
+    last_swap_seconds: float = 0.0
+    follower_failures: int = 0
+    refusals: Counter[str] = field(default_factory=Counter)
+
+    def of_version(self, version: int) -> VersionCounters:
+        """The counters of `version`; the oldest are forgotten when there are too many."""
+        counters = self.versions.setdefault(version, VersionCounters())
+        for oldest in list(self.versions)[:-KEPT_VERSIONS]:
+            if oldest != version:
+                del self.versions[oldest]
+        return counters

@@ -1,0 +1,58 @@
+"""What can go wrong with a request, as one tree; no error here knows a status code of any transport.
+
+FerryError
+└── RequestError            a request that gets no answer; its text goes to the caller
+    ├── InvalidRequestError     it does not fit the protocol or the model's contract
+    ├── NotServedError          no such model here, or no such version warm
+    ├── NotReadyError           the model is followed and has no warm version yet
+    └── InternalFaultError      our fault: the caller gets an id, the log has the rest
+"""
+
+from __future__ import annotations
+
+from registry.errors import FerryError
+
+__all__ = [
+    "InternalFaultError",
+    "InvalidRequestError",
+    "NotReadyError",
+    "NotServedError",
+    "RequestError",
+    "shortened",
+]
+
+# gRPC carries the text in a header and percent-encodes it; clients refuse headers beyond 8 KiB
+LONGEST_TEXT = 1000
+LONGEST_NAME = 80
+
+
+def shortened(name: str) -> str:
+    """A caller's own word, quoted, and cut where it is too long to repeat."""
+    return repr(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
+
+
+class RequestError(FerryError):
+    """A request that gets no answer; the text is fit for the caller."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…")
+
+
+class InvalidRequestError(RequestError):
+    """The request does not fit the protocol or the model's contract; sending it again will not help."""
+
+
+class NotServedError(RequestError):
+    """This server does not serve the model, or keeps no such version of it warm."""
+
+
+class NotReadyError(RequestError):
+    """The model is followed and nothing of it serves yet; a later try may succeed."""
+
+
+class InternalFaultError(RequestError):
+    """A fault of this server's; `fault_id` is in its log, beside the stack trace."""
+
+    def __init__(self, fault_id: str) -> None:
+        super().__init__(f"the server failed to answer; its log has more under id {fault_id}")
+        self.fault_id = fault_id

@@ -1,0 +1,214 @@
+"""The counters as Prometheus metrics: Triton's names for requests, `ferry_` for models and their freshness.
+
+Triton's counters have no `_total` in their names, which the Prometheus client gives every counter; they are
+exported as untyped, so that the dashboards and alerts of Triton's users work as they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
+from prometheus_client.registry import Collector
+
+from grpc_server.counters import VersionCounters
+from grpc_server.models import FollowedModel, Models
+from grpc_server.offering import Offering
+from grpc_server.replies import newest_event_time
+from registry.errors import UsageError
+
+NS_PER_US = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _PerVersion:
+    name: str
+    text: str
+    value: Callable[[VersionCounters], float]
+
+
+_PER_VERSION = (
+    _PerVersion("nv_inference_request_success", "Requests answered", lambda c: c.success),
+    _PerVersion("nv_inference_request_failure", "Requests that got an error", lambda c: c.failure),
+    _PerVersion(
+        "nv_inference_count", "Inferences: a request counts as many as it has rows", lambda c: c.rows
+    ),
+    _PerVersion("nv_inference_exec_count", "Runs of the model", lambda c: c.runs),
+    _PerVersion(
+        "nv_inference_request_duration_us",
+        "Microseconds spent on answered requests, from message to message",
+        lambda c: c.total_ns // NS_PER_US,
+    ),
+    _PerVersion(
+        "nv_inference_compute_input_duration_us",
+        "Microseconds spent on checking and reading inputs",
+        lambda c: c.input_ns // NS_PER_US,
+    ),
+    _PerVersion(
+        "nv_inference_compute_infer_duration_us",
+        "Microseconds spent on running the model",
+        lambda c: c.run_ns // NS_PER_US,
+    ),
+    _PerVersion(
+        "nv_inference_compute_output_duration_us",
+        "Microseconds spent on writing outputs",
+        lambda c: c.output_ns // NS_PER_US,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _PerModel:
+    family: type[CounterMetricFamily | GaugeMetricFamily]
+    name: str
+    text: str
+    value: Callable[[FollowedModel], float]
+
+
+_PER_MODEL = (
+    _PerModel(
+        GaugeMetricFamily,
+        "ferry_model_ready",
+        "Whether a version serves",
+        lambda m: float(m.current is not None),
+    ),
+    _PerModel(CounterMetricFamily, "ferry_swaps", "Generations put to serve", lambda m: m.counters.swaps),
+    _PerModel(
+        CounterMetricFamily,
+        "ferry_swap_seconds",
+        "Seconds from seeing a generation to serving it, over all swaps",
+        lambda m: m.counters.swap_seconds,
+    ),
+    _PerModel(
+        GaugeMetricFamily,
+        "ferry_last_swap_seconds",
+        "Seconds from seeing the newest generation to serving it",
+        lambda m: m.counters.last_swap_seconds,
+    ),
+    _PerModel(
+        CounterMetricFamily,
+        "ferry_follower_failures",
+        "Transient failures while following a channel",
+        lambda m: m.counters.follower_failures,
+    ),
+    _PerModel(
+        GaugeMetricFamily,
+        "ferry_follower_failing_seconds",
+        "How long following has failed without a success; 0 while it works",
+        lambda m: m.failing_seconds(),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _PerOffering:
+    name: str
+    text: str
+    value: Callable[[Offering], float | None]
+
+
+def _age(offering: Offering) -> float | None:
+    newest = newest_event_time(offering.served)
+    return None if newest is None else time.time() - newest
+
+
+_PER_OFFERING = (
+    _PerOffering("ferry_model_version", "The version that serves", lambda o: o.served.version),
+    _PerOffering(
+        "ferry_model_generation", "The channel's generation that serves", lambda o: o.served.generation
+    ),
+    _PerOffering(
+        "ferry_model_age_seconds", "Age of the newest record that the serving version learnt from", _age
+    ),
+)
+
+
+class ModelCollector(Collector):
+    """Reads the counters of `models` when it is asked."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric, as it is now."""
+        yield from self._per_version()
+        yield from self._per_model()
+        yield from self._per_offering()
+        yield self._refusals()
+
+    def _per_version(self) -> Iterator[Metric]:
+        for metric in _PER_VERSION:
+            family = UnknownMetricFamily(metric.name, metric.text, labels=("model", "version"))
+            for model in self._models:
+                for version, counters in list(model.counters.versions.items()):
+                    family.add_metric((model.name, str(version)), metric.value(counters))
+            yield family
+
+    def _per_model(self) -> Iterator[Metric]:
+        for metric in _PER_MODEL:
+            family = metric.family(metric.name, metric.text, labels=("model", "channel"))
+            for model in self._models:
+                family.add_metric(_labels(model), metric.value(model))
+            yield family
+
+    def _per_offering(self) -> Iterator[Metric]:
+        for metric in _PER_OFFERING:
+            family = GaugeMetricFamily(metric.name, metric.text, labels=("model", "channel"))
+            for model in self._models:
+                value = None if model.current is None else metric.value(model.current)
+                if value is not None:
+                    family.add_metric(_labels(model), value)
+            yield family
+
+    def _refusals(self) -> Metric:
+        family = CounterMetricFamily(
+            "ferry_refusals", "Candidates refused", labels=("model", "channel", "gate")
+        )
+        for model in self._models:
+            for gate, count in list(model.counters.refusals.items()):
+                family.add_metric((*_labels(model), gate), count)
+        return family
+
+
+def _labels(model: FollowedModel) -> tuple[str, str]:
+    return model.name, model.follower.channel
+
+
+class MetricsServer:
+    """The metrics over HTTP, on threads of its own.
+
+    Raises:
+        UsageError: the address cannot be listened on.
+    """
+
+    def __init__(self, collectors: Iterable[Collector], *, host: str, port: int) -> None:
+        registry = CollectorRegistry()
+        for collector in collectors:
+            registry.register(collector)
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._server: WSGIServer
+        self._thread: Thread
+        try:
+            self._server, self._thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise UsageError(
+                f"cannot listen on {host}:{port} for metrics: {error.strerror}; "
+                "choose another with --metrics-port or --host"
+            ) from error
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_port)
+
+    def stop(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=1.0)

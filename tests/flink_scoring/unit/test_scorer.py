@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flink_scoring.scorer import INFERENCE_FAILED, ScoredBatch, Scorer
+from model_runtime.served import ServedModel
+from streams.pipeline import Pipeline, parse_pipeline
+from streams.scored import ScoredRecord, decode_scored
+
+Serve = Callable[..., ServedModel]
+MakeModel = Callable[..., bytes]
+ROOMY = 10_000_000
+
+
+def record(**fields: Any) -> bytes:
+    return json.dumps({"ts": "2026-01-02 03:04:05.678", "x": [1] * 64, "actual_y": 7} | fields).encode()
+
+
+BAD = {
+    "no_value": None,
+    "record_too_large": b"x" * 5_000_000,
+    "invalid_json": b'{"x": [1, 2',
+    "not_an_object": b"[1, 2]",
+    "missing_field": record(x=None),
+    "wrong_type": record(x="1,2,3"),
+    "wrong_length": record(x=[1] * 63),
+    "not_a_number": record(x=[1] * 63 + ["3"]),
+    "not_finite": record(x=[1.0] * 63 + [float("nan")]),
+    "out_of_range": record(x=[1] * 63 + [17]),
+    "bad_event_time": record(ts="yesterday"),
+}
+
+
+@pytest.fixture
+def pipeline(digits_pipeline: Callable[[], Pipeline]) -> Pipeline:
+    return digits_pipeline()
+
+
+@pytest.fixture
+def scorer(pipeline: Pipeline) -> Scorer:
+    return Scorer(pipeline, largest_dead_value=ROOMY)
+
+
+def scored_at(batch: ScoredBatch, index: int) -> ScoredRecord:
+    value = batch.scored[index]
+    assert value is not None
+    return decode_scored(value)
+
+
+def test_a_scored_record_says_everything(scorer: Scorer, serve: Serve, constant_model: MakeModel) -> None:
+    served = serve(constant_model(3))
+    before = datetime.now(UTC)
+    scored = scored_at(scorer.score([record()], served), 0)
+    assert scored.prediction == 3
+    assert scored.scores is not None
+    assert len(scored.scores) == 10
+    assert sum(value or 0 for value in scored.scores) == pytest.approx(1, abs=1e-5)
+    assert scored.event_time == datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)
+    assert before <= scored.scored_at <= datetime.now(UTC)
+    assert scored.actual == 7
+    assert (scored.model.name, scored.model.version, scored.model.generation) == ("digits", 1, 1)
+    assert scored.model.digest == served.manifest.blob.digest
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_one_bad_record_spoils_only_itself(
+    scorer: Scorer, serve: Serve, constant_model: MakeModel, reason: str
+) -> None:
+    batch = scorer.score([record(), BAD[reason], record()], serve(constant_model(3)))
+    assert batch.reasons == [None, reason, None]
+    assert batch.scored[1] is None
+    assert batch.details[1]
+    assert [scored_at(batch, index).prediction for index in (0, 2)] == [3, 3]
+
+
+@pytest.mark.parametrize("label", [None, "seven", 12])
+def test_a_record_without_a_usable_label_is_scored(
+    scorer: Scorer, serve: Serve, constant_model: MakeModel, label: object
+) -> None:
+    scored = scored_at(scorer.score([record(actual_y=label)], serve(constant_model(3))), 0)
+    assert (scored.prediction, scored.actual) == (3, None)
+
+
+def test_63_and_65_features_are_told_apart(scorer: Scorer, serve: Serve, constant_model: MakeModel) -> None:
+    batch = scorer.score([record(x=[1] * 63), record(x=[1] * 65)], serve(constant_model(3)))
+    assert batch.reasons == ["wrong_length", "wrong_length"]
+    assert ["63" in (text or "") for text in batch.details] == [True, False]
+    assert ["65" in (text or "") for text in batch.details] == [False, True]
+
+
+def test_an_empty_batch_and_one_of_bad_records_only(
+    scorer: Scorer, serve: Serve, constant_model: MakeModel
+) -> None:
+    served = serve(constant_model(3))
+    assert scorer.score([], served).scored == []
+    assert scorer.score([None, b"{"], served).dead == 2
+
+
+def test_a_row_the_model_cannot_take_does_not_spoil_the_others(
+    scorer: Scorer, serve: Serve, picky_model: bytes
+) -> None:
+    values = [record(x=[first] + [0] * 63) for first in (4, 12, 9)]
+    batch = scorer.score([b"{", *values], serve(picky_model))
+    assert batch.reasons == ["invalid_json", None, INFERENCE_FAILED, None]
+    assert [scored_at(batch, index).prediction for index in (1, 3)] == [4, 9]
+    assert scored_at(batch, 1).scores is None
+
+
+def test_a_value_larger_than_the_dead_letter_topic_takes_is_left_where_it_is(
+    pipeline: Pipeline, serve: Serve, constant_model: MakeModel
+) -> None:
+    scorer = Scorer(pipeline, largest_dead_value=1_000_000)
+    batch = scorer.score([b"x" * 5_000_000, b"{", None, record()], serve(constant_model(3)))
+    assert batch.keeps_value == [False, True, True, True]
+    assert batch.dead == 3
+
+
+def test_a_new_version_scores_the_next_batch(scorer: Scorer, serve: Serve, constant_model: MakeModel) -> None:
+    versions = [serve(constant_model(answer)) for answer in (3, 5, 3)]
+    for served, answer in zip(versions, (3, 5, 3), strict=True):
+        scored = scored_at(scorer.score([record()], served), 0)
+        assert scored.prediction == answer
+        assert (scored.model.version, scored.model.generation) == (served.version, served.generation)
+        assert scored.model.digest == served.digest
+
+
+PHISHING = """
+[pipeline]
+name = "phishing"
+model = "phishing"
+[source]
+topic = "pages"
+[source.features]
+field = "x"
+kind = "object"
+names = ["https", "popup"]
+[source.label]
+field = "y"
+classes = [false, true]
+[scoring]
+topic = "pages.out"
+"""
+
+
+@pytest.mark.parametrize("classes", [(False, True), (0, 1)])
+def test_boolean_classes_and_the_time_of_kafka(
+    serve: Serve, constant_model: MakeModel, classes: tuple[object, ...]
+) -> None:
+    scorer = Scorer(parse_pipeline(PHISHING, where="here"), largest_dead_value=ROOMY)
+    served = serve(constant_model(1, width=2, classes=classes), "phishing")
+    times = [datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in (1, 2, 3)]
+    value = orjson.dumps({"x": {"https": 1, "popup": 0}, "y": True})
+    batch = scorer.score([value, b"{", value], served, times)
+    scored = scored_at(batch, 2)
+    assert scored.prediction is True
+    assert scored.actual is True
+    assert scored.correct is True
+    assert scored.event_time == times[2]
+
+
+records = st.one_of(
+    st.none(),
+    st.binary(max_size=60),
+    st.sampled_from(sorted(value for value in BAD.values() if value and len(value) < 2000)),
+    st.lists(st.integers(-1, 18), min_size=63, max_size=65).map(lambda x: record(x=x)),
+    st.integers(0, 16).map(lambda pixel: record(x=[pixel] * 64)),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(records, max_size=20), st.integers(0, 9))
+def test_every_record_is_scored_or_dead_in_its_place(
+    pipeline: Pipeline,
+    serve: Serve,
+    constant_model: MakeModel,
+    values: list[bytes | None],
+    answer: int,
+) -> None:
+    served = serve(constant_model(answer))
+    scorer = Scorer(pipeline, largest_dead_value=ROOMY)
+    batch = scorer.score(values, served)
+    alone = [scorer.score([value], served) for value in values]
+    assert (
+        len(batch.scored) == len(batch.reasons) == len(batch.details) == len(batch.keeps_value) == len(values)
+    )
+    assert batch.reasons == [one.reasons[0] for one in alone]
+    for scored, reason, detail in zip(batch.scored, batch.reasons, batch.details, strict=True):
+        assert (scored is None) == (reason is not None) == (detail is not None)
+        if scored is not None:
+            document = decode_scored(scored)
+            assert document.prediction == answer
+            assert (document.model.version, document.model.digest) == (served.version, served.digest)

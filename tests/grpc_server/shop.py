@@ -1,0 +1,96 @@
+"""A registry in memory with followers on it: what the server stands on, without a socket."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from grpc_server.handlers import InferenceHandlers
+from grpc_server.models import FollowedModel, Models
+from model_runtime.follower import Follower, FollowerSettings
+from model_runtime.inspection import inspect_model
+from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
+from registry import Registry, TrainingRecord
+from registry.stores.memory import MemoryStore
+
+DEADLINE = 10.0
+
+
+def wait_for(condition: Callable[[], bool], what: str = "it", deadline: float = DEADLINE) -> None:
+    """Return as soon as `condition` holds."""
+    end = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen in {deadline} s"
+        time.sleep(0.005)
+
+
+class Shop:
+    """Publishes models, and serves them from followers that poll often."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = MemoryStore()
+        self.registry = Registry(self.store, actor="tester")
+        self._folder = folder
+        self._followers: list[Follower] = []
+
+    def publish(
+        self, model: str, data: bytes, training: TrainingRecord | None = None, *, promote: bool = True
+    ) -> int:
+        version = self.registry.publish(model, data, inspect_model(data), training).version
+        if promote:
+            self.registry.promote(model, version)
+        return version
+
+    def follow(self, *names: str, wait: bool = True) -> Models:
+        models = []
+        for name in names:
+            follower = Follower(
+                self.registry,
+                name,
+                cache=self._folder / "cache",
+                settings=FollowerSettings(poll_interval=0.01),
+            )
+            models.append(FollowedModel(follower))
+            self._followers.append(follower)
+            follower.start()
+        for model in models:
+            if wait:
+                wait_until_version(model, None)
+        return Models(models)
+
+    def handlers(self, *names: str) -> InferenceHandlers:
+        return InferenceHandlers(self.follow(*names))
+
+    def close(self) -> None:
+        for follower in self._followers:
+            follower.stop()
+
+
+def wait_until_version(model: FollowedModel, version: int | None) -> None:
+    def serves() -> bool:
+        current = model.current
+        return current is not None and version in (None, current.served.version)
+
+    wait_for(serves, f"version {version} of {model.name}")
+
+
+def raw_request(model: str, *, version: str = "", **inputs: npt.NDArray[np.float32]) -> ModelInferRequest:
+    """A request for float32 tensors, raw."""
+    request = ModelInferRequest(model_name=model, model_version=version)
+    for name, array in inputs.items():
+        request.inputs.add(name=name, datatype="FP32", shape=array.shape)
+        request.raw_input_contents.append(array.astype("<f4").tobytes())
+    return request
+
+
+def float_output(reply: ModelInferResponse, name: str = "y") -> npt.NDArray[np.float32]:
+    """An output of float32."""
+    for tensor, raw in zip(reply.outputs, reply.raw_output_contents, strict=True):
+        if tensor.name == name:
+            assert tensor.datatype == "FP32"
+            return np.frombuffer(raw, "<f4").reshape(tuple(tensor.shape))
+    raise AssertionError(f"no output {name} in {[tensor.name for tensor in reply.outputs]}")
