@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
 
 from registry.cli.edge import run_app
+from registry.cli.formats import OutputFormat
+from registry.cli.signals import stop_on_signals
 from registry.logs import LogFormat, configure_logs
 from registry.settings import load_settings
 from streams.pipeline import Pipeline, load_pipeline
@@ -72,7 +71,7 @@ def run(
         pipeline,
         settings,
         RunOptions(until_records=until_records, idle_exit=idle_exit, fail_fast=fail_fast),
-        stop=_stop_on_signals(),
+        stop=stop_on_signals(),
         from_scratch=from_scratch,
         metrics_port=metrics_port,
     )
@@ -83,12 +82,12 @@ def check(
     pipeline_file: PipelineFile,
     *,
     output: Annotated[
-        str, typer.Option("-o", "--output", help="table or json.", metavar="table|json")
-    ] = "table",
+        OutputFormat, typer.Option("-o", "--output", help="For people or for scripts.")
+    ] = OutputFormat.TABLE,
 ) -> None:
     """Say whether a pipeline file is right, and what it means with all defaults."""
     pipeline = load_pipeline(pipeline_file)
-    if output == "json":
+    if output is OutputFormat.JSON:
         sys.stdout.write(orjson.dumps(pipeline.model_dump(mode="json")).decode() + "\n")
     else:
         _print_table(pipeline)
@@ -109,20 +108,6 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, value in values.items():
         rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
     return rows
-
-
-def _stop_on_signals() -> threading.Event:
-    """An event that SIGINT or SIGTERM sets; a second one ends the program at once."""
-    stop = threading.Event()
-
-    def request_stop(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, request_stop)
-    return stop
 
 
 def main() -> NoReturn:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import orjson
@@ -20,6 +17,7 @@ from deploy.feed.replay import Replay, ReplayReport
 from deploy.feed.schedule import sample_order
 from registry.cli.edge import run_app
 from registry.cli.formats import OutputFormat
+from registry.cli.signals import stop_on_signals
 from registry.settings import load_settings
 from streams.errors import BrokerUnreachableError
 
@@ -61,7 +59,7 @@ def feed(
     order = sample_order(len(data.samples), loops=loops, count_limit=count, seed=seed)
     replay = Replay(data, order, rate=rate, faults=faults, seed=seed or 0)
     total = _total(len(data.samples), loops, count)
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     begun = time.monotonic()
     try:
         with _progress_bar() as bar:
@@ -104,19 +102,6 @@ def _print_report(report: ReplayReport, output: OutputFormat) -> None:
         f"in {report.seconds:.1f} s ({report.per_second:.0f}/s)",
         highlight=False,
     )
-
-
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-
-    def request_stop(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, request_stop)
-    return stop
 
 
 def main() -> NoReturn:
