@@ -64,6 +64,8 @@ def render_config(settings: FlinkSettings) -> str:
         "env.java.opts.all": settings.java_options,
         # the client lives for seconds: compiling it well costs more than it gives
         "env.java.opts.client": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        # the client ships flink-python with every job: unless the one in lib wins, its classes stay for ever
+        "classloader.resolve-order": "parent-first",
         "python.executable": settings.python,
         "python.client.executable": settings.python,
     }
