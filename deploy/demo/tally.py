@@ -39,8 +39,12 @@ class ConsumerTally:
             self.newest = (generation, version)
 
     def latencies(self, history: list[ChannelEntry]) -> dict[int, float]:
-        """Seconds from writing each generation to the first answer by it; the first one waited for nobody."""
-        promoted = {entry.generation: entry.at for entry in history[1:]}
+        """Seconds from writing each generation to the first answer by it.
+
+        Only of generations written after this consumer's first answer: before, nobody was there to see a swap.
+        """
+        begun = min(self.first_seen.values(), default=None)
+        promoted = {entry.generation: entry.at for entry in history if begun and entry.at > begun}
         return {
             generation: (at - promoted[generation]).total_seconds()
             for generation, at in sorted(self.first_seen.items())

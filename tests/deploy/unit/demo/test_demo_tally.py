@@ -93,6 +93,14 @@ def test_the_earliest_answer_counts_whatever_the_order_of_reading() -> None:
     assert tally.latencies(HISTORY) == {2: 0.5}
 
 
+def test_what_was_promoted_before_anyone_looked_is_no_swap() -> None:
+    tally = ConsumerTally()
+    assert tally.latencies(HISTORY) == {}
+    tally.saw(2, 2, after(9.0))
+    tally.saw(3, 3, after(9.5))
+    assert tally.latencies(HISTORY) == {}
+
+
 def test_accuracy_counts_labelled_records_only() -> None:
     tally = Tally()
     tally.add_scored(scored(1, 1, at=1))
