@@ -54,7 +54,7 @@ bench: install ## benchmarks, each beside its limit
 	$(RUN)python -m bench
 
 protos: install ## generate the code of protos/grpc_service.proto again
-	$(RUN)python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protos/grpc_service.proto
+	$(RUN)python -m protos.generate
 
 format: install ## format the code and mend what can be mended
 	$(RUN)ruff format .

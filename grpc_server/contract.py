@@ -13,6 +13,9 @@ from registry.documents import TensorSpec
 
 FREE = -1
 
+# callers send a few shapes over and over; what was seen to fit need not be looked at again
+KEPT_SHAPES = 64
+
 # they would change what a tensor means, so that leaving them out would be a wrong answer
 _UNSUPPORTED = frozenset({"classification", "shared_memory_region"})
 
@@ -28,6 +31,7 @@ class InputContract:
         self.name = spec.name
         self.datatype = datatypes.of_catalogue(spec.dtype)
         self.shape = spec.shape
+        self._fitting: set[tuple[int, ...]] = set()
 
     def read(self, tensor: ModelInferRequest.InferInputTensor, raw: bytes | None) -> Array:
         """The array that a request's tensor carries.
@@ -40,7 +44,10 @@ class InputContract:
             InvalidRequestError: it is not what this input must be.
         """
         shape = tuple(tensor.shape)
-        self._require_fit(tensor, shape)
+        if shape not in self._fitting or tensor.datatype != self.datatype.name:
+            self._require_fit(tensor, shape)
+        if tensor.parameters:
+            require_supported(tensor.parameters, f"input {self.name!r}")
         if raw is not None and tensor.HasField("contents"):
             raise InvalidRequestError(
                 f"input {self.name!r} has contents beside raw_input_contents; "
@@ -58,15 +65,16 @@ class InputContract:
             raise InvalidRequestError(
                 f"input {self.name!r} is {shortened(tensor.datatype)}, expected {self.datatype.name!r}"
             )
-        if not self._takes(shape):
+        if not self.takes(shape):
             raise InvalidRequestError(
                 f"input {self.name!r} has shape {_listed(shape)}, expected {_listed(self.shape)}"
                 + (f" ({FREE} takes any size)" if FREE in self.shape else "")
             )
-        if tensor.parameters:
-            require_supported(tensor.parameters, f"input {self.name!r}")
+        if len(self._fitting) < KEPT_SHAPES:
+            self._fitting.add(shape)
 
-    def _takes(self, shape: tuple[int, ...]) -> bool:
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor of `shape` may come."""
         if not self.shape:
             return all(size >= 0 for size in shape)
         if len(shape) != len(self.shape):

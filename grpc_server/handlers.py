@@ -92,7 +92,7 @@ class InferenceHandlers:
         Raises:
             RequestError: the request does not fit, or the model or version cannot be asked.
         """
-        started = perf_counter_ns()
+        began = perf_counter_ns()
         offering = self._models.get(request.model_name).take(request.model_version)
         counters = offering.counters
         try:
@@ -105,14 +105,7 @@ class InferenceHandlers:
         except BaseException:
             counters.failure += 1
             raise
-        ended = perf_counter_ns()
-        counters.success += 1
-        counters.runs += 1
-        counters.rows += offering.rows(feeds)
-        counters.input_ns += decoded - started
-        counters.run_ns += ran - decoded
-        counters.output_ns += ended - ran
-        counters.total_ns += ended - started
+        counters.answered(offering.rows(feeds), began, decoded, ran, perf_counter_ns())
         return reply
 
 

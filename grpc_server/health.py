@@ -60,10 +60,11 @@ class HealthService(HealthServicer):
             changed, status = self._changed, self._status(request.service)
             if status != told:
                 told = status
-                yield HealthCheckResponse(status=status)
-            if self._draining:
+                yield HealthCheckResponse(status=status)  # and look again: it may change while this is sent
+            elif self._draining:
                 return
-            await changed.wait()
+            else:
+                await changed.wait()
 
     def _status(self, name: str) -> Any:
         if name not in self._serving:

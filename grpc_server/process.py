@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,8 @@ from registry.catalogue import Registry
 ROLE = "grpc"
 LINGER = 0.5
 """Seconds between saying NOT_SERVING and taking no more requests, so that callers can turn away first."""
+LONGEST_LINGER = 5.0
+"""Seconds that callers who do not turn away are still answered."""
 
 STOP_FOLLOWER = 2.0
 
@@ -65,10 +68,9 @@ class _Server:
 
     @classmethod
     def around(cls, models: Models, settings: ServerSettings) -> _Server:
-        handlers, health = InferenceHandlers(models), HealthService()
-        transport = GrpcTransport(
-            endpoints(handlers), health, max_message_bytes=settings.server_max_message_mib * MIB
-        )
+        handlers, rpcs = endpoints(models)
+        health = HealthService()
+        transport = GrpcTransport(rpcs, health, max_message_bytes=settings.server_max_message_mib * MIB)
         return cls(models, handlers, health, transport)
 
     def report_health(self) -> None:
@@ -79,9 +81,11 @@ class _Server:
         log.info("draining", seconds=seconds)
         self.handlers.drain()
         self.health.drain()
-        linger = min(LINGER, seconds)
-        await asyncio.sleep(linger)
-        await self.transport.stop(seconds - linger)
+        deadline = time.monotonic() + seconds
+        await asyncio.sleep(min(LINGER, seconds))
+        # gRPC refuses what it has received and not handed over yet, so wait for a quiet moment
+        await self.transport.quiet(min(LONGEST_LINGER, deadline - time.monotonic()))
+        await self.transport.stop(max(0.0, deadline - time.monotonic()))
 
 
 def _named(settings: ServerSettings) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Mapping, Sequence
 
@@ -16,6 +17,34 @@ GENERATION = "ferry_generation"
 DIGEST = "ferry_digest"
 CHANNEL = "ferry_channel"
 DATA_AGE = "ferry_data_age_seconds"
+
+_DOUBLE = struct.Struct("<d")
+
+
+def _varint(number: int) -> bytes:
+    """A length as protobuf writes it: seven bits a byte, the lowest first."""
+    if number < 0x80:  # noqa: PLR2004 - what seven bits hold
+        return _ONE_BYTE[number]
+    parts = bytearray()
+    while number >= 0x80:  # noqa: PLR2004 - likewise
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    parts.append(number)
+    return bytes(parts)
+
+
+_ONE_BYTE = [bytes((number,)) for number in range(0x80)]
+_RAW_CONTENTS = bytes((ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2,))
+
+
+def _data_age_parameter() -> bytes:
+    """A reply with only the parameter `DATA_AGE`, up to its eight bytes."""
+    reply = ModelInferResponse()
+    reply.parameters[DATA_AGE].double_param = 1.0
+    return reply.SerializeToString()[: -_DOUBLE.size]
+
+
+_DATA_AGE_PARAMETER = _data_age_parameter()
 
 # replies of one shape begin with the same bytes; more shapes than these are written out anew each time
 KEPT_HEADS = 64
@@ -41,20 +70,28 @@ class ReplyWriter:
 
     def write(self, request: ModelInferRequest, results: Mapping[str, Array]) -> ModelInferResponse:
         """The reply to `request` with `results` as its outputs, in their order."""
-        reply = ModelInferResponse.FromString(self._head(results))
-        contents = reply.raw_output_contents
-        for name, array in results.items():
-            contents.append(encode_raw(array, self._datatypes[name]))
+        reply = ModelInferResponse.FromString(self.plain(results))
         if request.id:
             reply.id = request.id
         if request.parameters:
             _give_back(request, reply)
-        if self._newest_event is not None:
-            reply.parameters[DATA_AGE].double_param = round(time.time() - self._newest_event, 3)
         return reply
 
+    def plain(self, results: Mapping[str, Array]) -> bytes:
+        """The serialised reply to a request without id and parameters.
+
+        Protobuf lets a message be written in parts: the bytes of two parts behind each other are the message.
+        """
+        parts = [self._head(results)]
+        for name, array in results.items():
+            raw = encode_raw(array, self._datatypes[name])
+            parts += (_RAW_CONTENTS, _varint(len(raw)), raw)
+        if self._newest_event is not None:
+            parts += (_DATA_AGE_PARAMETER, _DOUBLE.pack(round(time.time() - self._newest_event, 3)))
+        return b"".join(parts)
+
     def _head(self, results: Mapping[str, Array]) -> bytes:
-        key = (*results, *(array.shape for array in results.values()))
+        key = (*results, *[array.shape for array in results.values()])
         head = self._heads.get(key)
         if head is None:
             head = self._describe(results)

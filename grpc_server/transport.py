@@ -6,7 +6,10 @@ the requests per second.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
@@ -25,6 +28,8 @@ from grpc_server.errors import (
 from grpc_server.health import HealthService
 from protos import grpc_service_pb2
 from registry.errors import UsageError
+
+QUIET_SECONDS = 0.05
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -56,7 +61,8 @@ class GrpcTransport:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        self._server.add_generic_rpc_handlers((_generic_handler(endpoints),))
+        self._requests = _Requests()
+        self._server.add_generic_rpc_handlers((_generic_handler(endpoints, self._requests),))
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         _enable_reflection(self._server)
 
@@ -78,20 +84,37 @@ class GrpcTransport:
         await self._server.start()
         return bound
 
+    async def quiet(self, longest: float) -> None:
+        """Return as soon as no request came for a moment, or after `longest` seconds."""
+        deadline = time.monotonic() + longest
+        seen = -1
+        while self._requests.count != seen and time.monotonic() < deadline:
+            seen = self._requests.count
+            await asyncio.sleep(QUIET_SECONDS)
+
     async def stop(self, grace: float) -> None:
         """Take no more requests, and wait up to `grace` seconds for those that are under way."""
         await self._server.stop(grace)
 
 
-def _generic_handler(endpoints: Iterable[Endpoint[Any]]) -> grpc.GenericRpcHandler:
+@dataclass(slots=True)
+class _Requests:
+    count: int = 0
+
+
+def _generic_handler(endpoints: Iterable[Endpoint[Any]], requests: _Requests) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(
         SERVICE,
-        {endpoint.name: grpc.unary_unary_rpc_method_handler(_behaviour(endpoint)) for endpoint in endpoints},
+        {
+            endpoint.name: grpc.unary_unary_rpc_method_handler(_behaviour(endpoint, requests))
+            for endpoint in endpoints
+        },
     )
 
 
-def _behaviour(endpoint: Endpoint[Any]) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+def _behaviour(endpoint: Endpoint[Any], requests: _Requests) -> Callable[[bytes, _Context], Awaitable[bytes]]:
     async def serve(data: bytes, context: _Context) -> bytes:
+        requests.count += 1
         try:
             return endpoint(data)
         except RequestError as error:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from registry.digests import digest_of, hex_of
@@ -25,26 +27,39 @@ class BlobCache:
         self._folder = folder / "blobs"
 
     def find(self, digest: str) -> Path | None:
-        """The file with `digest`, None where it is not here; a damaged one is removed."""
+        """The file with `digest`, None where it is not here; a damaged one is removed.
+
+        Raises:
+            UsageError: the folder cannot be used, or belongs to someone else.
+        """
         path = self._path(digest)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        if digest_of(data) == digest:
-            os.utime(path)
-            return path
-        path.unlink(missing_ok=True)
+        with self._usable():
+            # before the hash: in a folder that others can write, what is loaded need not be what was hashed
+            self._make_private()
+            try:
+                intact = digest_of(path.read_bytes()) == digest
+                if intact:
+                    os.utime(path)
+                    return path
+            except FileNotFoundError:  # not here, or pruned by another consumer since it was read
+                return None
+            path.unlink(missing_ok=True)
         return None
 
     def keep(self, digest: str, data: bytes) -> Path:
         """Keep verified bytes.
 
         Raises:
-            UsageError: the folder cannot be written, or others can write it.
+            UsageError: the folder cannot be written, or belongs to someone else.
         """
-        self._require_private_folder()
         path = self._path(digest)
+        with self._usable():
+            self._make_private()
+            self._write(path, data)
+            self._prune()
+        return path
+
+    def _write(self, path: Path, data: bytes) -> None:
         descriptor, name = tempfile.mkstemp(dir=self._folder)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -54,8 +69,6 @@ class BlobCache:
             Path(name).replace(path)
         finally:
             Path(name).unlink(missing_ok=True)
-        self._prune()
-        return path
 
     def _prune(self) -> None:
         # several consumers may share the folder, so the files used last stay, not only this one's
@@ -66,10 +79,14 @@ class BlobCache:
     def _path(self, digest: str) -> Path:
         return self._folder / f"{hex_of(digest)}.onnx"
 
-    def _require_private_folder(self) -> None:
+    def _make_private(self) -> None:
+        self._folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        self._folder.chmod(_PRIVATE)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
         try:
-            self._folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-            self._folder.chmod(_PRIVATE)
+            yield
         except OSError as error:
             raise UsageError(
                 f"the cache {self._folder} cannot be used: {error.strerror}; name another with FERRY_CACHE"

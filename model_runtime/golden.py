@@ -23,7 +23,7 @@ def to_array(values: list[Any], spec: TensorSpec) -> Array:
     """
     try:
         return np.asarray(values, dtype=object if spec.dtype == "string" else spec.dtype)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise RefusedError(
             GATE, f"the rows of {spec.name!r} are no {spec.dtype} tensor: {error}", _REMEDY
         ) from error

@@ -106,3 +106,5 @@ class HeartbeatReporter(FollowerObserver):
             write()
         except FerryError as error:
             log.warning("no heartbeat was written", reason=str(error))
+        except Exception:
+            log.exception("unexpected fault in the heartbeat")

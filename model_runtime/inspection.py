@@ -14,6 +14,7 @@ import onnx
 import orjson
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, ValueInfoProto
+from pydantic import ValidationError
 
 from registry.documents import Dtype, Label, ModelFacts, Role, TensorSpec
 from registry.errors import RefusedError
@@ -22,6 +23,7 @@ ROLE_PROPERTY = "modelferry.role."
 CLASSES_PROPERTY = "modelferry.classes"
 FREE = -1
 
+_REMEDY = "Export the model as ONNX and publish that file"
 _DOMAIN = ("", "ai.onnx")
 _CLASS_ATTRIBUTES = {"classlabels_ints", "classlabels_int64s", "classlabels_strings"}
 _DTYPES: dict[int, str] = {
@@ -49,6 +51,19 @@ def inspect_model(data: bytes) -> ModelFacts:
             that can be served (gate `contract`).
     """
     model = _parse(data)
+    try:
+        return _facts(model)
+    except ValueError as error:  # damaged in a way that protobuf lets pass: texts, numbers of no meaning
+        raise RefusedError("parse", f"the ONNX file is damaged: {_brief(error)}", _REMEDY) from error
+
+
+def _brief(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        return error.errors(include_url=False, include_input=False)[0]["msg"]
+    return str(error)
+
+
+def _facts(model: ModelProto) -> ModelFacts:
     properties = {item.key: item.value for item in model.metadata_props}
     weights = {tensor.name for tensor in model.graph.initializer}
     classes = _classes(model, properties)
@@ -66,15 +81,9 @@ def _parse(data: bytes) -> ModelProto:
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
-        raise RefusedError(
-            "parse", "the bytes are no ONNX file", "Export the model as ONNX and publish that file"
-        ) from error
+        raise RefusedError("parse", "the bytes are no ONNX file", _REMEDY) from error
     if not model.graph.output or not model.opset_import:
-        raise RefusedError(
-            "parse",
-            "the file holds no ONNX graph with outputs",
-            "Export the model as ONNX and publish that file",
-        )
+        raise RefusedError("parse", "the file holds no ONNX graph with outputs", _REMEDY)
     return model
 
 

@@ -19,10 +19,12 @@ from registry.documents import (
     TrainingRecord,
     utc_now,
 )
-from registry.names import DEFAULT_CHANNEL, ModelReference
+from registry.names import DEFAULT_CHANNEL, ModelReference, is_name
 from registry.rules import Change
 from registry.stores import Store, open_store
 from registry.versions import Versions
+
+_AFTER_SLASH = chr(ord("/") + 1)
 
 
 def default_actor() -> str:
@@ -185,10 +187,10 @@ class Registry:
             if listed is None:
                 return
             name, _, rest = listed.key.removeprefix(prefix).partition("/")
-            has_child = not below or rest.startswith(f"{below}/") or self._any(f"{prefix}{name}/{below}/")
-            if rest and has_child:
+            # whatever else lies there is no model, and must not keep the others from being listed
+            if rest and is_name(name) and (not below or self._any(f"{prefix}{name}/{below}/")):
                 yield name
-            after = f"{prefix}{name}/\x7f" if rest else listed.key
+            after = f"{prefix}{name}{_AFTER_SLASH}" if rest else listed.key
 
     def _any(self, prefix: str) -> bool:
         return next(iter(self.store.list(prefix)), None) is not None

@@ -59,20 +59,21 @@ class Channel:
             yield entry
             previous = entry
 
-    def newer_than(self, entry: ChannelEntry) -> ChannelEntry | None:
-        """The newest entry beyond `entry`, None where there is none; the poll of a follower.
+    def newer_than(self, entry: ChannelEntry) -> list[ChannelEntry]:
+        """The entries beyond `entry`, oldest first, none where nothing is new; the poll of a follower.
 
         One read where nothing is new; one more for every generation behind, each link checked.
 
         Raises:
             BrokenChainError: an entry does not name the one before it.
         """
-        newest = entry
+        newer, newest = [], entry
         while (data := self._log.read(newest.generation + 1)) is not None:
             following = self._decode(newest.generation + 1, data)
             self._require_link(newest, following)
+            newer.append(following)
             newest = following
-        return None if newest is entry else newest
+        return newer
 
     def append(
         self,
@@ -151,5 +152,6 @@ class Channel:
         if entry.previous != expected:
             raise BrokenChainError(
                 f"generation {entry.generation} of {self} does not follow from generation "
-                f"{entry.generation - 1}: the log was altered. Run `ferry doctor`"
+                f"{entry.generation - 1}: the log was altered or replaced. Restore it from a backup; "
+                "a consumer that is to follow the log as it is now must be started anew"
             )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime
 
 from registry import keys
 from registry.documents import Heartbeat
+from registry.errors import UntrustedAnswerError
 from registry.names import require_name
 from registry.stores.base import ObjectMissingError, Store
 
@@ -27,17 +28,30 @@ class Consumers:
         """Take a consumer's heartbeat away, on an orderly stop."""
         self._store.delete(keys.consumer(consumer))
 
-    def all(self) -> Iterator[Heartbeat]:
-        """Every heartbeat there is, stale ones too, by consumer."""
+    def all(self, on_unreadable: Callable[[str], None] | None = None) -> Iterator[Heartbeat]:
+        """Every heartbeat that can be read, stale ones too, by consumer.
+
+        `at` is the later of the consumer's clock and the store's, so that a consumer whose clock is slow is
+        not taken for gone.
+
+        Args:
+            on_unreadable: told what is wrong with each heartbeat that cannot be read; one bad object must not
+                hide all the others.
+        """
         for listed in self._store.list(keys.CONSUMERS):
             try:
                 stored = self._store.get(listed.key)
             except ObjectMissingError:  # it left since it was listed
                 continue
-            yield Heartbeat.decode(stored.data, key=listed.key)
+            try:
+                heartbeat = Heartbeat.decode(stored.data, key=listed.key)
+            except UntrustedAnswerError as error:
+                if on_unreadable is not None:
+                    on_unreadable(str(error))
+                continue
+            yield heartbeat.model_copy(update={"at": max(heartbeat.at, listed.modified_at)})
 
 
 def is_stale(heartbeat: Heartbeat, now: datetime) -> bool:
     """Whether a consumer has been silent for so long that it must be presumed gone."""
-    silence = timedelta(seconds=heartbeat.interval_seconds * STALE_AFTER_INTERVALS)
-    return now - heartbeat.at > silence
+    return (now - heartbeat.at).total_seconds() > heartbeat.interval_seconds * STALE_AFTER_INTERVALS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,6 +28,11 @@ class Service:
         """Whether it serves `generation` or a newer one."""
         return self.report.generation is not None and self.report.generation >= generation
 
+    def refused(self, generation: int) -> bool:
+        """Whether it refused `generation` or a newer one, so that waiting for it is in vain."""
+        refused = self.report.refused_generation
+        return refused is not None and refused >= generation and not self.reached(generation)
+
 
 def services(heartbeats: Iterable[Heartbeat], now: datetime) -> list[Service]:
     """Who serves what, a line per consumer and channel."""
@@ -38,15 +43,48 @@ def services(heartbeats: Iterable[Heartbeat], now: datetime) -> list[Service]:
     ]
 
 
-def laggards(found: Iterable[Service], entry: ChannelEntry) -> list[Service]:
-    """The live consumers of the entry's channel that do not serve its generation yet."""
-    return [
+@dataclass(frozen=True, slots=True)
+class Convergence:
+    """How the consumers of a channel stand to one of its generations."""
+
+    entry: ChannelEntry
+    serving: tuple[Service, ...]
+    late: tuple[Service, ...]
+    silent: tuple[Service, ...]
+
+    @property
+    def refusing(self) -> tuple[Service, ...]:
+        """The late ones that will stay late, because they refused it."""
+        return tuple(service for service in self.late if service.refused(self.entry.generation))
+
+    def __str__(self) -> str:
+        generation = f"generation {self.entry.generation} of {self.entry.model}:{self.entry.channel}"
+        told = (
+            f"every live consumer serves {generation} ({len(self.serving)})"
+            if self.serving
+            else f"{generation} is written; no live consumer follows it"
+        )
+        return told + (
+            f"; {len(self.silent)} went silent before they did, `ferry status` names them"
+            if self.silent
+            else ""
+        )
+
+
+def convergence(found: Iterable[Service], entry: ChannelEntry) -> Convergence:
+    """Sort the consumers of the entry's channel by whether they serve its generation."""
+    followers = [
         service
         for service in found
         if (service.report.model, service.report.channel) == (entry.model, entry.channel)
-        and not service.stale
-        and not service.reached(entry.generation)
     ]
+    behind = [service for service in followers if not service.reached(entry.generation)]
+    return Convergence(
+        entry,
+        serving=tuple(s for s in followers if not s.stale and s.reached(entry.generation)),
+        late=tuple(service for service in behind if not service.stale),
+        silent=tuple(service for service in behind if service.stale),
+    )
 
 
 def wait_until_served(
@@ -56,35 +94,41 @@ def wait_until_served(
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
-) -> None:
+) -> Convergence:
     """Return when every live consumer of the channel reports the entry's generation or a newer one.
 
     Raises:
-        WaitTimeoutError: `seconds` passed before; the laggards are named.
+        WaitTimeoutError: `seconds` passed before, or a consumer refused the generation, which no waiting
+            mends; the laggards are named.
     """
     deadline = clock() + seconds
     while True:
         try:
-            late = laggards(services(registry.consumers.all(), utc_now()), entry)
+            standing = convergence(services(registry.consumers.all(), utc_now()), entry)
         except StoreUnreachableError:
             if clock() >= deadline:
                 raise
         else:
-            if not late:
-                return
+            if not standing.late:
+                return standing
+            if standing.refusing:
+                raise WaitTimeoutError(_describe(standing.refusing, entry, "it was refused"))
             if clock() >= deadline:
-                raise WaitTimeoutError(_describe(late, entry, seconds))
+                raise WaitTimeoutError(_describe(standing.late, entry, f"after {seconds:g} s"))
         pause(LOOK_INTERVAL)
 
 
-def _describe(late: list[Service], entry: ChannelEntry, seconds: float) -> str:
-    names = "; ".join(
-        f"{service.heartbeat.consumer} serves "
-        + (f"generation {service.report.generation}" if service.report.generation else "nothing")
-        + (f" ({service.report.last_error})" if service.report.last_error else "")
-        for service in late
-    )
+def _describe(late: Sequence[Service], entry: ChannelEntry, why: str) -> str:
+    names = "; ".join(_laggard(service, entry.generation) for service in late)
     return (
-        f"generation {entry.generation} of {entry.model}:{entry.channel} is written, but after {seconds:g} s "
+        f"generation {entry.generation} of {entry.model}:{entry.channel} is written, but {why}: "
         f"{len(late)} live consumer(s) do not serve it: {names}. `ferry status` shows how they do"
     )
+
+
+def _laggard(service: Service, generation: int) -> str:
+    report = service.report
+    refusal = f", refused it by gate {report.refused_gate}" if service.refused(generation) else ""
+    error = f" ({report.last_error})" if report.last_error else ""
+    serves = f"generation {report.generation}" if report.generation else "nothing"
+    return f"{service.heartbeat.consumer} serves {serves}{refusal}{error}"

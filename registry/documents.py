@@ -6,6 +6,7 @@ program can carry a newer document; a document of another major version is refus
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +20,7 @@ from registry.errors import CorruptDocumentError, UnknownSchemaError, UsageError
 
 SCHEMA_MAJOR = 1
 SCHEMA_VERSION = f"{SCHEMA_MAJOR}.0"
+_SCHEMA_FORM = re.compile(r"([0-9]{1,9})(?:\.|$)")
 
 
 def _as_digest(value: str) -> str:
@@ -68,8 +70,15 @@ class Document(Record):
         return copy
 
     def encode(self) -> bytes:
-        """The canonical bytes: UTF-8 JSON, keys sorted, no white space (RFC 8259; digests cover these)."""
-        return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+        """The canonical bytes: UTF-8 JSON, keys sorted, no white space (RFC 8259; digests cover these).
+
+        Raises:
+            UsageError: a text is not UTF-8, or an integer is beyond 64 bits.
+        """
+        try:
+            return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+        except (TypeError, ValueError) as error:  # orjson's and pydantic's errors for what JSON cannot hold
+            raise UsageError(f"this {self.kind} cannot be written as JSON: {error}") from error
 
     @classmethod
     def decode(cls, data: bytes, *, key: str) -> Self:
@@ -97,10 +106,10 @@ class Document(Record):
 
 
 def _require_known_major(found: Any, *, key: str, kind: str) -> None:
-    major = found.split(".")[0] if isinstance(found, str) else None
-    if major is None or not major.isdigit():
+    match = _SCHEMA_FORM.match(found) if isinstance(found, str) else None
+    if match is None:
         raise CorruptDocumentError(f"{key} is no {kind}: it has no schema_version")
-    if int(major) != SCHEMA_MAJOR:
+    if match[1] != str(SCHEMA_MAJOR):
         raise UnknownSchemaError(
             f"{key} is a {kind} of schema version {found}; this program reads {SCHEMA_MAJOR}.x: "
             "upgrade modelferry here, or publish with the older one"

@@ -10,7 +10,13 @@ from registry.errors import UsageError
 DEFAULT_CHANNEL = "production"
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+_VERSION = re.compile(r"0*[1-9][0-9]{0,17}")
 _REFERENCE = re.compile(r"(?P<model>[^@:]*)(?:@(?P<version>[^@:]*)|:(?P<channel>[^@:]*))?")
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` may name a model, channel or consumer."""
+    return _NAME.fullmatch(text) is not None and ".." not in text
 
 
 def require_name(name: str, *, what: str) -> str:
@@ -19,7 +25,7 @@ def require_name(name: str, *, what: str) -> str:
     Raises:
         UsageError: it may not; `what` ("model", "channel") is named in the message.
     """
-    if not _NAME.fullmatch(name) or ".." in name:
+    if not is_name(name):
         raise UsageError(
             f"{name!r} cannot name a {what}: use 1 to 63 lower-case letters, digits, '-', '_' or '.', "
             "beginning and ending with a letter or digit"
@@ -33,7 +39,7 @@ def parse_version(text: str) -> int:
     Raises:
         UsageError: it is not a positive whole number.
     """
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+    if not _VERSION.fullmatch(text):
         raise UsageError(f"{text!r} is not a version: versions are 1, 2, 3 …")
     return int(text)
 

@@ -65,5 +65,7 @@ def load_settings(**flags: Any) -> Settings:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{config_file()} is not TOML: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{config_file()} cannot be read: {error.strerror}") from error
     except ValueError as error:  # pydantic's ValidationError is one
         raise UsageError(f"a setting is wrong: {error}") from error

@@ -9,7 +9,13 @@ from datetime import datetime
 from registry import keys
 from registry.digests import digest_of, require_digest
 from registry.documents import Blob, Manifest, ModelFacts, TrainingRecord, utc_now
-from registry.errors import BrokenChainError, ConflictError, NotFoundError
+from registry.errors import (
+    BrokenChainError,
+    ConflictError,
+    CorruptDocumentError,
+    NotFoundError,
+    UsageError,
+)
 from registry.log import AppendLog
 from registry.names import require_name
 from registry.stores.base import ObjectMissingError, Store
@@ -64,15 +70,18 @@ class Versions:
         """Add a version: the blob first, then its manifest, so no version is ever seen without its file.
 
         Raises:
+            UsageError: the manifest would hold what cannot be read again, such as a metric that is no number.
             ConflictError: more publishers raced for a number than can be expected.
             StoreError: the store did not take it; a blob without a manifest is invisible and harmless.
         """
         blob = Blob(digest=digest_of(data), size=len(data))
-        self._store.put_if_absent(keys.blob(blob.digest), data)
+        training = training or TrainingRecord()
+        _require_readable(self._manifest(1, blob, facts, training, actor))
+        self._keep(blob, data)
         number = self._log.head()
         for _ in range(PUBLISH_ATTEMPTS):
             number += 1
-            manifest = self._manifest(number, blob, facts, training or TrainingRecord(), actor)
+            manifest = self._manifest(number, blob, facts, training, actor)
             try:
                 self._log.append(number, manifest.encode())
             except ConflictError:
@@ -106,6 +115,12 @@ class Versions:
         what = f"the file of {self.model}@{manifest.version}"
         return require_digest(self.download(manifest), manifest.blob.digest, what=what)
 
+    def _keep(self, blob: Blob, data: bytes) -> None:
+        key = keys.blob(blob.digest)
+        if not self._store.put_if_absent(key, data) and self._store.get(key).data != data:
+            # no bytes but these may lie under their digest: publishing again mends a damaged file
+            self._store.put(key, data)
+
     def _manifest(
         self, number: int, blob: Blob, facts: ModelFacts, training: TrainingRecord, actor: str
     ) -> Manifest:
@@ -125,3 +140,11 @@ class Versions:
         if not newest:
             return NotFoundError(f"no model {self.model} here; `ferry list` shows what there is")
         return NotFoundError(f"{self.model} has no version {version}; the newest is {newest}")
+
+
+def _require_readable(manifest: Manifest) -> None:
+    """What is written is there for good, so it is read back first: JSON has no NaN, for one."""
+    try:
+        Manifest.decode(manifest.encode(), key=f"the manifest of {manifest.model}")
+    except CorruptDocumentError as error:
+        raise UsageError(f"{error}; nothing was published") from error

@@ -41,7 +41,7 @@ class ConsumerTally:
     def latencies(self, history: list[ChannelEntry]) -> dict[int, float]:
         """Seconds from writing each generation to the first answer by it.
 
-        Only of generations written after this consumer's first answer: before, nobody was there to see a swap.
+        Only of generations written after this consumer's first answer: before, nobody saw a swap.
         """
         begun = min(self.first_seen.values(), default=None)
         promoted = {entry.generation: entry.at for entry in history if begun and entry.at > begun}

@@ -89,6 +89,7 @@ class Follower:
         self._state = rules.State()
         self._handled: ChannelEntry | None = None
         self._candidate: Candidate | None = None
+        self._may_break_contract = False
         self._found_at = 0.0
         self._swap_seconds = 0.0
         self._serving = threading.Event()
@@ -184,12 +185,21 @@ class Follower:
                 return rules.Woke()
 
     def _poll(self) -> rules.Event:
-        newest = self._channel.newer_than(self._handled) if self._handled else self._channel.head()
-        if newest is None:
+        unseen = self._unseen()
+        if not unseen:
             return rules.NothingNew()
-        self._candidate = Candidate(newest)
+        newest = unseen[-1]
+        # an allowed change stays allowed for what comes after it, until something of it serves here
+        self._may_break_contract |= any(entry.contract_change for entry in unseen)
+        self._candidate = Candidate(newest, may_break_contract=self._may_break_contract)
         self._found_at = time.monotonic()
         return rules.Found(rules.Target(newest.generation, newest.version, newest.blob_digest))
+
+    def _unseen(self) -> list[ChannelEntry]:
+        if self._handled is not None:
+            return self._channel.newer_than(self._handled)
+        head = self._channel.head()
+        return [] if head is None else [head]
 
     def _kept(self, target: rules.Target) -> ServedModel:
         kept = self.serving(target.version)
@@ -213,6 +223,7 @@ class Follower:
             self.previous = replaced
         self.swaps += 1
         self._handled, self._candidate = served.entry, None
+        self._may_break_contract = False
         self._serving.set()
         self._swap_seconds = time.monotonic() - self._found_at
         release_free_memory()

@@ -23,6 +23,7 @@ from registry.errors import (
     NotFoundError,
     RefusedError,
     UnknownSchemaError,
+    UsageError,
 )
 
 _T = TypeVar("_T")
@@ -32,9 +33,13 @@ _REMEDY = "Publish the version again and promote that"
 
 @dataclass(slots=True)
 class Candidate:
-    """A version on its way to serve, as far as it has come."""
+    """A version on its way to serve, as far as it has come.
+
+    `may_break_contract` says that someone allowed another contract since what serves here was promoted.
+    """
 
     entry: ChannelEntry
+    may_break_contract: bool = False
     manifest: Manifest | None = None
     data: bytes | None = None
     path: Path | None = None
@@ -82,7 +87,7 @@ class Stages:
             case Phase.VERIFYING:
                 self._verify(candidate, incumbent)
             case Phase.LOADING:
-                candidate.session = OnnxSession(_require(candidate.path))
+                candidate.session = _load(_require(candidate.path))
             case Phase.WARMING:
                 _warm(candidate)
             case _:
@@ -119,7 +124,7 @@ class Stages:
             raise RefusedError("contract", f"the file is not what its manifest says: {fault}", _REMEDY)
         if self._accept is not None:
             self._accept(manifest)
-        if incumbent is None or candidate.entry.contract_change:
+        if incumbent is None or candidate.may_break_contract:
             return
         if fault := contract_break(incumbent, manifest):
             raise RefusedError(
@@ -143,6 +148,16 @@ def _read_manifest(registry: Registry, entry: ChannelEntry) -> Manifest:
             "Someone altered the store; promote the version again once you know why",
         )
     return manifest
+
+
+def _load(path: Path) -> OnnxSession:
+    try:
+        return OnnxSession(path)
+    except RefusedError:
+        if path.exists():
+            raise
+    # no fault of the model's: another consumer pruned the cache, or someone emptied it
+    raise UsageError(f"{path} vanished from the cache while it was loaded; it is fetched again")
 
 
 def _warm(candidate: Candidate) -> None:

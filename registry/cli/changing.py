@@ -101,8 +101,7 @@ def _open(store: str | None) -> Registry:
 def _finish(registry: Registry, output: OutputFormat, entry: ChannelEntry, wait: float | None) -> None:
     _print(output, entry)
     if wait is not None:
-        wait_until_served(registry, entry, seconds=wait)
-        note(f"every live consumer serves generation {entry.generation}")
+        note(str(wait_until_served(registry, entry, seconds=wait)))
 
 
 def _print(output: OutputFormat, entry: ChannelEntry) -> None:

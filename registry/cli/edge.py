@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from enum import IntEnum
 from typing import NoReturn
@@ -65,8 +67,19 @@ def run_app(app: typer.Typer, program: str) -> NoReturn:
     except FerryError as error:
         _complain(str(error))
         sys.exit(exit_code(error))
+    except OSError as error:  # stores translate theirs; most often this is a full disk under the output
+        _complain(str(error))
+        _drop_output()
+        sys.exit(ExitCode.FAILED)
     sys.exit(ExitCode.DONE)
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"error: {' '.join(text.split())}\n")
+    line = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    sys.stderr.write(f"error: {line}\n")
+
+
+def _drop_output() -> None:
+    # what is still buffered would be tried again, and complained about, when the interpreter ends
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

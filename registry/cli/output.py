@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -18,9 +19,11 @@ from registry.documents import utc_now
 
 def print_json(value: Any) -> None:
     """One JSON document, indented, with a newline at its end."""
-    sys.stdout.buffer.write(
-        orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    )
+    try:
+        data = orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits, which a foreign document may hold
+        data = json.dumps(value, default=_json_types, indent=2).encode() + b"\n"
+    sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 
@@ -30,7 +33,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(_cell(text) for text in row))
     _console().print(table)
 
 
@@ -40,13 +43,13 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in fields:
-        table.add_row(name, Text(value))
+        table.add_row(name, _cell(value))
     _console().print(table)
 
 
 def note(text: str) -> None:
     """A remark for the person at the terminal, on standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(text))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(_cell(text))
 
 
 def ago(moment: datetime | None) -> str:
@@ -75,6 +78,17 @@ def short(digest: str | None) -> str:
     return digest.removeprefix("sha256:")[:12] if digest else "-"
 
 
+def printable(text: str) -> str:
+    """`text` in one line without what would steer a terminal; others wrote the reasons and errors shown."""
+    return "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split())
+    )
+
+
+def _cell(text: str) -> Text:
+    return Text(printable(text))
+
+
 def _console() -> Console:
     # a pipe has no width: without one given, rich would fold rows at 80 columns and break `grep`
     width = None if sys.stdout.isatty() else 4096
@@ -85,3 +99,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _json_types(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else _plain(value)

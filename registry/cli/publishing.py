@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -33,9 +34,11 @@ def publish(
 ) -> None:
     """Publish `file` as the next version of `model`, and promote it to `promote_to` if that is given."""
     require_name(model, what="model")
+    if promote_to is not None:
+        require_name(promote_to, what="channel")
     training = TrainingRecord(
         labels=_pairs(labels, "--label", str),
-        evaluation=Evaluation(metrics=_pairs(metrics, "--metric", float)) if metrics else None,
+        evaluation=Evaluation(metrics=_pairs(metrics, "--metric", _finite)) if metrics else None,
     )
     data = _read(file)
     facts = load_inspector()(data)
@@ -72,6 +75,13 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _pairs(texts: Sequence[str], option: str, convert: Callable[[str], T]) -> dict[str, T]:

@@ -7,11 +7,11 @@ from typing import Any
 from registry.catalogue import Registry
 from registry.cli.changing import channel_reference
 from registry.cli.formats import OutputFormat
-from registry.cli.output import ago, print_fields, print_json, print_table, short, size_of
+from registry.cli.output import ago, note, print_fields, print_json, print_table, short, size_of
 from registry.convergence import Service, services
 from registry.doctor import examine
 from registry.documents import ChannelEntry, Manifest, TensorSpec, utc_now
-from registry.errors import NotFoundError, StoreError
+from registry.errors import NotFoundError, StoreError, UntrustedAnswerError, UsageError
 from registry.names import ModelReference
 from registry.settings import load_settings
 from registry.stores import open_store
@@ -89,12 +89,12 @@ def history(store: str | None, output: OutputFormat, reference: str, limit: int)
 def status(store: str | None, output: OutputFormat, reference: str | None) -> None:
     """Every consumer, what it serves and how far behind its channel it is."""
     registry = _open(store)
-    found = services(registry.consumers.all(), utc_now())
+    found = services(registry.consumers.all(on_unreadable=note), utc_now())
     if reference is not None:
         wanted = channel_reference(reference)
         found = [service for service in found if _is_wanted(service, wanted)]
     channels = {(service.report.model, service.report.channel) for service in found}
-    heads = {channel: registry.channel(*channel).head() for channel in channels}
+    heads = {channel: _generation(registry, *channel) for channel in channels}
     lines = [_status_line(service, heads) for service in found]
     if output is OutputFormat.JSON:
         print_json(lines)
@@ -138,6 +138,16 @@ def _open(store: str | None) -> Registry:
 def _heads(registry: Registry, model: str) -> dict[str, ChannelEntry]:
     heads = {name: registry.channel(model, name).head() for name in registry.channels(model)}
     return {name: head for name, head in heads.items() if head is not None}
+
+
+def _generation(registry: Registry, model: str, channel: str) -> int | None:
+    """The newest generation of a channel a consumer claims to follow, None where it cannot be read."""
+    try:
+        head = registry.channel(model, channel).head()
+    except (UsageError, UntrustedAnswerError) as error:
+        note(str(error))
+        return None
+    return head.generation if head else 0
 
 
 def _served(head: ChannelEntry) -> str:
@@ -219,10 +229,10 @@ def _is_wanted(service: Service, wanted: ModelReference) -> bool:
     return report.model == wanted.model and wanted.channel in {None, report.channel}
 
 
-def _status_line(service: Service, heads: dict[tuple[str, str], ChannelEntry | None]) -> dict[str, Any]:
+def _status_line(service: Service, heads: dict[tuple[str, str], int | None]) -> dict[str, Any]:
     report = service.report
     head = heads[report.model, report.channel]
-    behind = (head.generation if head else 0) - (report.generation or 0)
+    behind = None if head is None else head - (report.generation or 0)
     return {
         "consumer": service.heartbeat.consumer,
         "role": service.heartbeat.role,
@@ -242,7 +252,7 @@ def _status_row(service: Service, line: dict[str, Any]) -> tuple[str, ...]:
         f"{report.model}:{report.channel}",
         f"{report.model}@{report.version}" if report.version else "nothing yet",
         str(report.generation or "-"),
-        str(line["generations_behind"]),
+        "?" if line["generations_behind"] is None else str(line["generations_behind"]),
         ago(report.since),
         f"gone, last seen {ago(service.heartbeat.at)}" if service.stale else report.phase,
         report.last_error or "-",

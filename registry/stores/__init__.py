@@ -22,10 +22,17 @@ def open_store(url: str) -> Store:
     Raises:
         UsageError: the URL has none of the known forms.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        return _open(parts)
+    except ValueError as error:  # such as an IPv6 address that is none
+        raise UsageError(f"{url!r} is no store: {error}; FERRY_STORE is one of {_FORMS}") from error
+
+
+def _open(parts: SplitResult) -> Store:
     if parts.scheme == "s3" and parts.netloc:
         return _open_s3(parts)
-    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
+    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc and "%00" not in parts.path:
         from registry.stores.folder import FolderStore
 
         return FolderStore(Path(unquote(parts.path)))
@@ -33,7 +40,7 @@ def open_store(url: str) -> Store:
         from registry.stores.memory import MemoryStore
 
         return MemoryStore(parts.netloc or "default")
-    raise UsageError(f"{url!r} is no store; FERRY_STORE is one of {_FORMS}")
+    raise UsageError(f"{parts.geturl()!r} is no store; FERRY_STORE is one of {_FORMS}")
 
 
 def _open_s3(parts: SplitResult) -> Store:
@@ -48,13 +55,10 @@ def _open_s3(parts: SplitResult) -> Store:
     # minio-py takes a third of the command's start; a folder store need not pay it
     from registry.stores.s3 import S3Store
 
-    try:
-        return S3Store(
-            parts.netloc,
-            unquote(parts.path).strip("/"),
-            endpoint=endpoint.netloc,
-            secure=endpoint.scheme == "https",
-            region=query.get("region", ["us-east-1"])[0],
-        )
-    except ValueError as error:
-        raise UsageError(f"the store's URL is wrong: {error}; expected {_FORMS}") from error
+    return S3Store(
+        parts.netloc,
+        unquote(parts.path).strip("/"),
+        endpoint=endpoint.netloc,
+        secure=endpoint.scheme == "https",
+        region=query.get("region", ["us-east-1"])[0],
+    )

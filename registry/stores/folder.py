@@ -7,7 +7,8 @@ the name exists. A replacement is `rename(2)`. Both are atomic, so a reader neve
 from __future__ import annotations
 
 import os
-import tempfile
+import stat
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -56,16 +57,22 @@ class FolderStore:
         with self._translated(prefix):
             found = sorted(self._keys_below(self.root / folder))
         for key in found:
-            if key.startswith(prefix) and key > after:
-                try:
-                    stat = (self.root / key).stat()
-                except FileNotFoundError:  # deleted since it was listed
-                    continue
-                yield Listed(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+            if key.startswith(prefix) and key > after and (listed := self._listed(key)):
+                yield listed
 
     def delete(self, key: str) -> None:
         with self._translated(key):
             self._path(key).unlink(missing_ok=True)
+
+    def _listed(self, key: str) -> Listed | None:
+        with self._translated(key):
+            try:
+                found = (self.root / key).stat()
+            except FileNotFoundError:  # deleted since it was listed
+                return None
+        if not stat.S_ISREG(found.st_mode):  # a pipe, say: reading it could take for ever
+            return None
+        return Listed(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
     def _path(self, key: str) -> Path:
         return self.root / require_key(key)
@@ -80,11 +87,11 @@ class FolderStore:
     def _incoming(self, target: Path, data: bytes) -> Iterator[Path]:
         incoming = self.root / _INCOMING
         incoming.mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=incoming)
-        complete = Path(name)
+        _make_folder(target.parent)
+        # not mkstemp, whose files only this user can read: a folder store may be shared, as the umask says
+        complete = incoming / uuid.uuid4().hex
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with complete.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -113,6 +120,15 @@ def _unless_missing(error: OSError) -> None:
     # a folder that cannot be read must not look like an empty one
     if not isinstance(error, FileNotFoundError):
         raise error
+
+
+def _make_folder(folder: Path) -> None:
+    # each new folder's name is synced too, or the first entry of a log could be lost with its folder
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from xml.etree.ElementTree import ParseError
 
 import urllib3
 from minio import Minio
@@ -137,6 +138,10 @@ class S3Store:
             if getattr(error, "status_code", None) == _NOT_MODIFIED:
                 raise _NotModifiedError from error
             raise StoreUnreachableError(f"{self.url} answered with a fault: {error}") from error
+        except (ParseError, ValueError) as error:  # minio-py reads answers as XML and checks no more of them
+            raise StoreUnreachableError(
+                f"{self.url} gives answers that no S3 service gives ({error}); is the endpoint right?"
+            ) from error
         except (urllib3.exceptions.HTTPError, MinioException, OSError) as error:
             raise StoreUnreachableError(
                 f"{self.url} cannot be reached ({_brief(error)}); is the server up, and is FERRY_STORE right?"

@@ -10,7 +10,6 @@ import pytest
 
 from grpc_server.endpoint import Endpoint, endpoints
 from grpc_server.errors import InternalFaultError, InvalidRequestError, NotServedError, RequestError
-from grpc_server.handlers import InferenceHandlers
 from protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, float_output, raw_request
@@ -83,7 +82,7 @@ def infer(shop: Shop) -> Endpoint[pb.ModelInferRequest]:
     shop.publish("m", model_files.plus(1))
     shop.publish("two", model_files.sum_and_difference())
     shop.publish("text", model_files.identity("string", ["n"]))
-    found = endpoints(InferenceHandlers(shop.follow("m", "two", "text")))
+    _, found = endpoints(shop.follow("m", "two", "text"))
     return next(endpoint for endpoint in found if endpoint.name == "ModelInfer")
 
 

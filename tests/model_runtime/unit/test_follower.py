@@ -10,12 +10,14 @@ import numpy as np
 import orjson
 import pytest
 
+from model_runtime.cache import BlobCache
 from model_runtime.follower import Follower, FollowerObserver, FollowerSettings
 from model_runtime.follower.rules import Refusal
 from model_runtime.heartbeat import HeartbeatReporter, consumer_name
 from model_runtime.served import ServedModel
+from model_runtime.session import OnnxSession
 from registry import Registry
-from registry.documents import GoldenRows, TrainingRecord
+from registry.documents import GoldenRows, ServedModelReport, TrainingRecord
 from registry.stores.memory import MemoryStore
 from tests.faulty_store import FaultyStore
 from tests.onnx_models import golden_rows, inspect_model, linear_classifier
@@ -296,3 +298,92 @@ def test_heartbeats_say_what_serves_and_end_with_the_process(tmp_path: Path) -> 
     reporter.stop()
     setting.follower.stop()
     assert list(setting.registry.consumers.all()) == []
+
+
+def test_an_allowed_change_of_contract_is_remembered_until_something_serves_after_it(
+    setting: Setting,
+) -> None:
+    setting.serve(0)
+    setting.store.down = True
+    setting.registry.promote("digits", setting.publish(0, features=5), allow_contract_change=True)
+    setting.registry.promote("digits", broken := setting.publish(1, features=5))
+    flip_a_bit(setting, broken)
+    setting.store.down = False
+    setting.witness.wait(lambda witness: bool(witness.refusals))
+    assert setting.witness.refusals[0].gate == "digest"
+    ordinary = setting.registry.promote("digits", setting.publish(2, features=5))
+    assert not ordinary.contract_change
+    setting.witness.wait(lambda witness: witness.swaps[-1][0] == ordinary.generation)
+    setting.store.down = True
+    setting.registry.promote("digits", setting.publish(0, features=6), allow_contract_change=True)
+    rewrite(setting, "models/digits/channels/production/0000000005.json", contract_change=False)
+    setting.store.down = False
+    setting.witness.wait(lambda witness: len(witness.refusals) == 2)
+    assert setting.witness.refusals[1].gate == "contract"
+
+
+@pytest.mark.parametrize("label", [2**63, "one", [1, 2]])
+def test_golden_rows_that_do_not_fit_the_dtype_are_refused(setting: Setting, label: object) -> None:
+    setting.serve(0)
+    rows = golden_rows(winner=1)
+    misfit = rows.model_copy(update={"outputs": {**rows.outputs, "label": [label, 1]}})
+    setting.registry.promote("digits", setting.publish(1, golden=misfit))
+    setting.witness.wait(lambda witness: bool(witness.refusals))
+    assert setting.witness.refusals[0].gate == "golden-rows"
+
+
+def test_a_file_that_vanishes_from_the_cache_is_fetched_again(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruned: list[Path] = []
+
+    class Pruning(OnnxSession):
+        def __init__(self, path: Path) -> None:
+            if not pruned:
+                path.unlink()
+                pruned.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr("model_runtime.follower.stages.OnnxSession", Pruning)
+    setting.serve(0)
+    assert pruned
+    assert setting.witness.refusals == []
+    assert "vanished" in setting.witness.failures[0]
+
+
+def test_a_cache_that_cannot_be_used_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    setting = Setting(tmp_path)
+    setting.registry.promote("digits", setting.publish(0))
+    setting.follower.start()
+    setting.witness.wait(lambda witness: bool(witness.failures))
+    setting.follower.stop()
+    assert "name another with FERRY_CACHE" in setting.witness.failures[0]
+
+
+def test_a_cache_folder_is_made_private_before_it_is_trusted(tmp_path: Path) -> None:
+    folder = tmp_path / "blobs"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    assert BlobCache(tmp_path).find("sha256:" + "0" * 64) is None
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_heartbeat_outlives_what_it_cannot_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Setting(tmp_path)
+    calls: list[int] = []
+
+    def report() -> ServedModelReport:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("a fault nobody thought of")
+        return Follower.report(setting.follower)
+
+    monkeypatch.setattr(setting.follower, "report", report)
+    reporter = HeartbeatReporter(
+        setting.registry, consumer="c", role="test", followers=[setting.follower], interval=0.01
+    )
+    reporter.start()
+    tick = threading.Event()
+    assert any(list(setting.registry.consumers.all()) or tick.wait(0.01) for _ in range(1000))
+    reporter.stop()

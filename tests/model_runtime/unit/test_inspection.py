@@ -51,6 +51,29 @@ def test_what_is_no_model_is_refused(data: bytes) -> None:
     assert refusal.value.gate == "parse"
 
 
+@pytest.mark.parametrize("element_type", [55, 121])
+def test_an_element_type_of_no_meaning_is_refused(element_type: int) -> None:
+    model = onnx.load_model_from_string(linear_classifier())
+    model.graph.output[0].type.tensor_type.elem_type = element_type
+    with pytest.raises(RefusedError) as refusal:
+        inspect_model(model.SerializeToString())
+    assert refusal.value.gate == "parse"
+
+
+def test_a_name_that_is_not_utf8_is_refused() -> None:
+    with pytest.raises(RefusedError, match=r"gate 'parse'.*unicode"):
+        inspect_model(linear_classifier().replace(b"label", b"la\xa9el"))
+
+
+def test_class_labels_that_are_not_utf8_are_refused() -> None:
+    model = onnx.load_model_from_string(linear_classifier())
+    model.graph.node.append(
+        helper.make_node("TreeEnsembleClassifier", ["input"], ["x"], classlabels_strings=[b"\xff"])
+    )
+    with pytest.raises(RefusedError, match="gate 'parse'"):
+        inspect_model(model.SerializeToString())
+
+
 def test_a_sequence_of_maps_is_refused_with_the_remedy() -> None:
     value = onnx.ValueInfoProto(name="probabilities")
     value.type.sequence_type.elem_type.map_type.key_type = TensorProto.INT64

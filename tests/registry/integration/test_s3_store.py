@@ -91,6 +91,26 @@ def test_a_write_is_sent_once_whatever_the_answer(recorder: tuple[str, type[_Rec
     assert len(handler.seen) == 1
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html><br></html>", b"<other/>", b"<Error><Code>NoSuchKey"],
+    ids=["none", "html", "xml", "cut"],
+)
+def test_a_server_that_is_no_s3_is_said_so(recorder: tuple[str, type[_Recorder]], body: bytes) -> None:
+    endpoint, handler = recorder
+
+    def answer(self: _Recorder) -> None:
+        self.send_response(404 if b"Error" in body else 200)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    handler.do_GET = answer  # type: ignore[attr-defined]
+    with pytest.raises(StoreUnreachableError, match="is the endpoint right"):
+        list(S3Store("bucket", endpoint=endpoint, secure=False).list("models/"))
+
+
 def test_a_store_that_is_down_is_said_so_at_once(recorder: tuple[str, type[_Recorder]]) -> None:
     store = S3Store("bucket", endpoint="127.0.0.1:1", secure=False)
     with pytest.raises(StoreUnreachableError, match="is the server up"):

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import orjson
 import pytest
 
 from registry import Registry
-from registry.documents import ModelFacts, Operation, TensorSpec
+from registry.documents import Evaluation, ModelFacts, Operation, TensorSpec, TrainingRecord
 from registry.errors import (
     BrokenChainError,
     ChannelHeldError,
@@ -17,6 +18,7 @@ from registry.errors import (
     UsageError,
 )
 from registry.names import ModelReference
+from registry.stores.folder import FolderStore
 from registry.stores.memory import MemoryStore
 
 
@@ -194,8 +196,38 @@ def test_a_corrupt_blob_is_not_handed_out(registry: Registry) -> None:
         registry.versions("digits").load(manifest)
 
 
+@pytest.mark.parametrize("foreign", ["digits/\u00e4.txt", "digits/~", "README", "Weird Name/versions/x"])
+def test_foreign_files_do_not_disturb_a_listing(tmp_path: Path, foreign: str) -> None:
+    registry = Registry(FolderStore(tmp_path), actor="tester")
+    publish(registry)
+    registry.publish("phishing", b"x", facts())
+    stray = tmp_path / "models" / foreign
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.write_text("")
+    assert registry.models() == ["digits", "phishing"]
+
+
+def test_publishing_again_repairs_a_damaged_file(registry: Registry) -> None:
+    publish(registry)
+    manifest = registry.versions("digits").get(1)
+    key = "blobs/sha256/" + manifest.blob.digest.removeprefix("sha256:")
+    registry.store.put(key, b"dam")
+    assert registry.publish("digits", b"model 0", facts()).version == 2
+    assert registry.versions("digits").load(manifest) == b"model 0"
+
+
+def test_a_manifest_that_could_not_be_read_again_is_not_written(registry: Registry) -> None:
+    record = TrainingRecord(evaluation=Evaluation(metrics={"loss": float("nan")}))
+    with pytest.raises(UsageError, match=r"evaluation\.metrics\.loss"):
+        registry.publish("digits", b"x", facts(), record)
+    with pytest.raises(UsageError, match="UTF-8"):
+        registry.publish("digits", b"x", facts(), TrainingRecord(framework="\udcff"))
+    assert registry.models() == []
+
+
 @pytest.mark.parametrize(
-    "text", ["", "Digits", "a@b", "a@0", "a@-1", "a:", "a@1:b", "a b", "a/b", "..", "a@\u0661"]
+    "text",
+    ["", "Digits", "a@b", "a@0", "a@-1", "a:", "a@1:b", "a b", "a/b", "..", "a@\u0661", "a@" + "9" * 5000],
 )
 def test_what_is_no_reference(text: str) -> None:
     with pytest.raises(UsageError):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -136,7 +140,12 @@ def test_show_by_version_and_channel(ferry: Ferry) -> None:
         (["history", "digits:staging"], 3, "has no entry yet"),
         (["promote", "digits@1", "--expect", "1"], 4, "someone else was first"),
         (["list", "--store", "s3://b?endpoint=http://127.0.0.1:9000"], 2, "'b' cannot name a bucket"),
-        (["list", "--store", "s3://models?endpoint=http://h:999999"], 2, "store's URL is wrong"),
+        (["list", "--store", "s3://models?endpoint=http://h:999999"], 2, "is no store"),
+        (["list", "--store", "s3://["], 2, "is no store"),
+        (["list", "--store", "s3://models?endpoint=http://["], 2, "is no store"),
+        (["list", "--store", "file:///tmp/%00"], 2, "is no store"),
+        (["promote", "digits@1", "-m", "\udcff"], 2, "not valid UTF-8"),
+        (["publish", "digits", __file__, "--metric", "accuracy=nan"], 2, "--metric takes NAME=VALUE"),
         (["list", "--store", "file:///dev/null/x"], 6, "check the disk"),
     ],
 )
@@ -161,21 +170,30 @@ def test_another_contract_is_refused_with_the_gate_and_the_remedy(
     assert ferry("promote", "digits@4", "--allow-contract-change").code == 0
 
 
-def heartbeat(consumer: str, generation: int | None, *, silent: float = 0) -> Heartbeat:
-    report = ServedModelReport(model="digits", channel="production", phase="serving", generation=generation)
+def heartbeat(consumer: str, generation: int | None, *, silent: float = 0, **report: Any) -> Heartbeat:
+    served = ServedModelReport(
+        model="digits", channel="production", phase="serving", generation=generation, **report
+    )
     now = utc_now()
     return Heartbeat(
         consumer=consumer, role="grpc", host="h", pid=1, started_at=now,
-        at=now - timedelta(seconds=silent), interval_seconds=5, models=(report,),
+        at=now - timedelta(seconds=silent), interval_seconds=5, models=(served,),
     )  # fmt: skip
 
 
+def fall_silent(root: Path, consumer: str) -> None:
+    """Let it be an hour since `consumer` wrote its heartbeat."""
+    an_hour_ago = utc_now().timestamp() - 3600
+    os.utime(root / "registry" / "consumers" / f"{consumer}.json", (an_hour_ago, an_hour_ago))
+
+
 @pytest.mark.usefixtures("published")
-def test_status_and_wait(ferry: Ferry, store_url: str) -> None:
+def test_status_and_wait(ferry: Ferry, store_url: str, tmp_path: Path) -> None:
     consumers = Registry.open(store_url).consumers
     consumers.beat(heartbeat("fast", 4))
     consumers.beat(heartbeat("slow", 3))
     consumers.beat(heartbeat("gone", 1, silent=60))
+    fall_silent(tmp_path, "gone")
     late = ferry("rollback", "digits", "--wait", "0")
     assert late.code == 7
     assert "slow serves generation 3" in late.err
@@ -191,7 +209,69 @@ def test_status_and_wait(ferry: Ferry, store_url: str) -> None:
     assert "gone, last seen" in ferry("status", "digits").out
     consumers.beat(heartbeat("slow", 5))
     consumers.beat(heartbeat("fast", 5))
-    assert ferry("rollback", "digits", "--wait", "0").code == 0
+    reached = ferry("rollback", "digits", "--wait", "0")
+    assert reached.code == 0
+    assert "every live consumer serves generation 5 of digits:production (2); 1 went silent" in reached.err
+
+
+@pytest.mark.usefixtures("published")
+def test_a_wait_for_nobody_says_so(ferry: Ferry) -> None:
+    result = ferry("promote", "digits@1", "--wait", "0")
+    assert result.code == 0
+    assert "no live consumer follows it" in result.err
+
+
+@pytest.mark.usefixtures("published")
+def test_a_wait_ends_at_once_when_a_consumer_refused(ferry: Ferry, store_url: str) -> None:
+    refusal = {"refused_generation": 4, "refused_gate": "digest", "last_error": "100 bytes"}
+    Registry.open(store_url).consumers.beat(heartbeat("picky", 3, **refusal))
+    result = ferry("promote", "digits@1", "--wait", "3600")
+    assert result.code == 7
+    assert "picky serves generation 3, refused it by gate digest (100 bytes)" in result.err
+
+
+@pytest.mark.usefixtures("published")
+def test_a_consumer_whose_clock_is_slow_is_not_gone(ferry: Ferry, store_url: str) -> None:
+    Registry.open(store_url).consumers.beat(heartbeat("slow-clock", 1, silent=3600))
+    assert ferry("promote", "digits@1", "--wait", "0").code == 7
+    assert ferry("status", "-o", "json").json[0]["live"] is True
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"schema_version": "9.0"},
+        {"schema_version": "\u00b2"},
+        {"interval_seconds": 1e300},
+        {"pid": 10**30},
+        {"models": 1},
+        {"models": [{"model": "NO NAME", "channel": "production", "phase": "x"}]},
+        None,
+    ],
+)
+@pytest.mark.parametrize("output", ["json", "table"])
+def test_one_bad_heartbeat_hides_no_other(
+    ferry: Ferry, store_url: str, damage: dict[str, Any] | None, output: str
+) -> None:
+    registry = Registry.open(store_url)
+    registry.consumers.beat(heartbeat("fine", 4))
+    good = heartbeat("bad", 4).model_dump(mode="json")
+    registry.store.put("consumers/bad.json", b"" if damage is None else json.dumps(good | damage).encode())
+    result = ferry("status", "-o", output)
+    assert result.code == 0
+    assert "fine" in result.out
+    assert ferry("promote", "digits@1", "--wait", "0").code == 0
+
+
+@pytest.mark.usefixtures("published")
+def test_status_survives_a_channel_that_cannot_be_read(ferry: Ferry, store_url: str) -> None:
+    registry = Registry.open(store_url)
+    registry.consumers.beat(heartbeat("fine", 3))
+    registry.store.put("models/digits/channels/production/0000000004.json", b"{}")
+    result = ferry("status", "-o", "json")
+    assert (result.code, result.json[0]["generations_behind"]) == (0, None)
+    assert "0000000004.json" in result.err
 
 
 def test_a_newer_schema_is_refused_by_name(ferry: Ferry, store_url: str, published: None) -> None:
@@ -201,6 +281,30 @@ def test_a_newer_schema_is_refused_by_name(ferry: Ferry, store_url: str, publish
     result = ferry("show", "digits@1")
     assert result.code == 6
     assert "schema version 3.1" in result.err
+
+
+@pytest.mark.usefixtures("published")
+def test_what_others_wrote_cannot_steer_the_terminal(ferry: Ferry) -> None:
+    assert ferry("hold", "digits", "-m", "a\x1b[2Jb\nc").code == 0
+    shown = ferry("history", "digits", "-n", "1").out
+    assert "a\ufffd[2Jb c" in shown
+    assert "\x1b" not in ferry("promote", "digits@1").err
+
+
+@pytest.mark.parametrize("output", ["json", "table"])
+def test_a_full_disk_under_the_result_is_said_so(store_url: str, output: str) -> None:
+    ferry = "from registry.cli.app import main; main()"
+    command = [sys.executable, "-c", ferry, "list", "-o", output, "--store", store_url]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
+
+
+def test_a_channel_that_cannot_be_is_refused_before_anything_is_published(
+    ferry: Ferry, file: Callable[..., str]
+) -> None:
+    assert ferry("publish", "digits", file(), "--promote", "--channel", "BAD").code == 2
+    assert ferry("list", "-o", "json").json == []
 
 
 def test_help_shows_an_example_for_every_command(ferry: Ferry) -> None:

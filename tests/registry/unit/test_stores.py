@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,26 @@ def test_a_folder_store_leaves_no_temporary_file(tmp_path: Path) -> None:
     store.put_if_absent("a/b", b"2")
     store.put("a/b", b"3")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["b"]
+
+
+def test_a_folder_store_is_as_readable_as_the_umask_says(tmp_path: Path) -> None:
+    beside = tmp_path / "beside"
+    beside.write_text("")
+    store = FolderStore(tmp_path / "store")
+    store.put_if_absent("a/b", b"1")
+    store.put("a/c", b"1")
+    modes = {(tmp_path / "store" / key).stat().st_mode for key in ("a/b", "a/c")}
+    assert modes == {beside.stat().st_mode}
+
+
+def test_what_is_no_file_is_not_listed_and_a_loop_is_said_so(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put("log/a", b"1")
+    os.mkfifo(tmp_path / "log" / "b")
+    assert [item.key for item in store.list("log/")] == ["log/a"]
+    (tmp_path / "log" / "c").symlink_to("c")
+    with pytest.raises(StoreUnreachableError, match="Too many levels"):
+        list(store.list("log/"))
 
 
 def test_a_folder_that_is_a_file_is_said_so(tmp_path: Path) -> None:
