@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 import httpx
@@ -14,6 +15,9 @@ from deploy.demo.tally import ConsumerTally, Tally
 from registry.catalogue import Registry
 from registry.documents import ChannelEntry
 from registry.errors import StoreUnreachableError
+
+RATE_SECONDS = 5.0
+"""How far back the rate of records looks."""
 
 
 @dataclass(slots=True)
@@ -73,7 +77,7 @@ class Observer:
         self._caller = caller
         self._trainer_metrics = trainer_metrics
         self._started = time.monotonic()
-        self._last: tuple[float, int] | None = None
+        self._recent: deque[tuple[float, int]] = deque()
         self.history: list[ChannelEntry] = []
 
     def look(self) -> Snapshot:
@@ -98,9 +102,11 @@ class Observer:
 
     def _add_stream(self, shot: Snapshot, now: float) -> None:
         shot.records_in = self._watch.records_in
-        if self._last is not None and now > self._last[0]:
-            shot.records_per_second = (shot.records_in - self._last[1]) / (now - self._last[0])
-        self._last = (now, shot.records_in)
+        self._recent.append((now, shot.records_in))
+        while now - self._recent[0][0] > RATE_SECONDS:
+            self._recent.popleft()
+        then, before = self._recent[0]
+        shot.records_per_second = (shot.records_in - before) / (now - then) if now > then else 0.0
 
         def take(tally: Tally) -> None:
             shot.scored, shot.dead = tally.scored, tally.dead
