@@ -71,6 +71,7 @@ def demo(
         for line in addresses.exports().splitlines():
             display.say(f"  {line}")
         play = cleanup.enter_context(stage(stack, plan, display))
+        cleanup.callback(display.say, "stopping everything that was started")
         cleanup.enter_context(display.live())
         if seconds is None:
             play_live(play)
