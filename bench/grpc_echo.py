@@ -1,23 +1,42 @@
 """The limit of the unary benchmark: a bare grpc.aio server that answers a request's bytes with fixed bytes.
 
 It parses nothing and computes nothing; its replies have the size of the real ones. Writes its port to
-standard output and serves until it is ended. Run as `python -m bench.grpc_echo METHOD REPLY_BYTES`.
+standard output and serves until it is ended. With a model file it runs that once for every request, on zeros,
+before it answers: what serving the model costs when nothing is read, checked or said.
+
+Run as `python -m bench.grpc_echo METHOD REPLY_BYTES [MODEL_FILE]`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
+
+from model_runtime.inspection import inspect_model
+from model_runtime.session import OnnxSession
 
 
-async def serve(method: str, reply: bytes) -> None:
-    """Answer `method` with `reply` until the process is ended."""
+def model_run(file: Path) -> Callable[[], object]:
+    """Runs the model in `file` on one row of zeros."""
+    session = OnnxSession(file)
+    facts = inspect_model(file.read_bytes())
+    feeds = {spec.name: np.zeros([abs(size) for size in spec.shape], spec.dtype) for spec in facts.inputs}
+    return lambda: session.run(feeds)
+
+
+async def serve(method: str, reply: bytes, run: Callable[[], object] | None) -> None:
+    """Answer `method` with `reply`, after `run`, until the process is ended."""
     service, _, name = method.strip("/").partition("/")
 
     async def answer(_request: bytes, _context: Any) -> bytes:
+        if run is not None:
+            run()
         return reply
 
     server = grpc.aio.server()
@@ -31,4 +50,6 @@ async def serve(method: str, reply: bytes) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], bytes(int(sys.argv[2]))))
+    asyncio.run(
+        serve(sys.argv[1], bytes(int(sys.argv[2])), model_run(Path(sys.argv[3])) if sys.argv[3:] else None)
+    )

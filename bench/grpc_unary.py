@@ -2,7 +2,8 @@
 
 Both servers run at once, each in its own process with nothing else to do, and take turns; one client asks
 both over one connection with the same bytes. The echo server answers with fixed bytes of the reply's size and
-parses nothing, so it is the most that a handler in grpc.aio can reach.
+parses nothing, so it is the most that a handler in grpc.aio can reach. A second one also runs the model once
+for every request: the most that a server of this model can reach which runs it request by request.
 
 The client shares the machine with them. With ghz on the PATH (go install
 github.com/bojand/ghz/cmd/ghz@v0.120.0) it is the client, and takes less of the machine; else grpc.aio in this
@@ -117,9 +118,9 @@ def ferry_server(folder: Path) -> Iterator[Target]:
 
 
 @contextmanager
-def echo_server(reply_size: int) -> Iterator[Target]:
-    """The bare server."""
-    command = [sys.executable, "-m", "bench.grpc_echo", METHOD, str(reply_size)]
+def echo_server(reply_size: int, *model: Path) -> Iterator[Target]:
+    """The bare server; with a model, it runs that for every request."""
+    command = [sys.executable, "-m", "bench.grpc_echo", METHOD, str(reply_size), *map(str, model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -188,40 +189,45 @@ def ghz_client(address: str, request: bytes, seconds: float) -> int:
     return int(answered["OK"])
 
 
+def versus(
+    ours: Target, limit: Target, limit_name: str, call: Callable[[Target], Load], client: str, rounds: int
+) -> list[Comparison]:
+    """Both figures of ours against one limit."""
+    loads: dict[str, list[Load]] = {ours.address: [], limit.address: []}
+
+    def round_of(target: Target) -> float:
+        loads[target.address].append(call(target))
+        return loads[target.address][-1].per_second
+
+    pairs = alternate(lambda: round_of(ours), lambda: round_of(limit), rounds=rounds)
+    by_round = zip(loads[ours.address][1:], loads[limit.address][1:], strict=True)
+    per_cpu = [(mine.per_cpu_second, bare.per_cpu_second) for mine, bare in by_round]
+    return [
+        compare(f"gRPC unary 1x64, {CONCURRENCY} at once ({client})", "requests/s", limit_name, pairs),
+        compare("gRPC unary 1x64, server alone", "requests/cpu s", limit_name, per_cpu),
+    ]
+
+
 def main() -> None:
-    """Print both comparisons."""
+    """Print the comparisons."""
     arguments = parse_arguments(__doc__)
-    seconds, rounds = (1.0, 3) if arguments.quick else (5.0, 9)
+    seconds, rounds = (1.0, 3) if arguments.quick else (2.0, 15)
     name, client = ("ghz", ghz_client) if shutil.which("ghz") else ("python", python_client)
     request = request_bytes()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ours = stack.enter_context(ferry_server(folder))
-        echo = stack.enter_context(echo_server(reply_size(ours, request)))
-        loads: dict[str, list[Load]] = {"ours": [], "echo": []}
+        size = reply_size(ours, request)
+        (model_file,) = (folder / "cache").rglob("*.onnx")
+        bare = stack.enter_context(echo_server(size))
+        running = stack.enter_context(echo_server(size, model_file))
 
-        def round_of(label: str, target: Target) -> float:
-            load = measure(target, request, seconds, client)
-            loads[label].append(load)
-            return load.per_second
+        def call(target: Target) -> Load:
+            return measure(target, request, seconds, client)
 
-        pairs = alternate(lambda: round_of("ours", ours), lambda: round_of("echo", echo), rounds=rounds)
-    per_cpu = [
-        (mine.per_cpu_second, bare.per_cpu_second)
-        for mine, bare in zip(loads["ours"][1:], loads["echo"][1:], strict=True)
-    ]
-    report(comparisons(name, pairs, per_cpu), arguments)
-
-
-def comparisons(
-    client: str, pairs: list[tuple[float, float]], per_cpu: list[tuple[float, float]]
-) -> list[Comparison]:
-    """The two lines of the table."""
-    limit = "bare grpc.aio echo"
-    return [
-        compare(f"gRPC unary 1x64, {CONCURRENCY} at once ({client})", "requests/s", limit, pairs),
-        compare("gRPC unary 1x64, server alone", "requests/cpu s", limit, per_cpu),
-    ]
+        found = versus(ours, bare, "grpc.aio echo", call, name, rounds)
+        found += versus(ours, running, "grpc.aio echo + model run", call, name, rounds)
+    report(found, arguments)
 
 
 if __name__ == "__main__":
