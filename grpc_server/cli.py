@@ -58,7 +58,7 @@ def serve(
     poll_seconds: Annotated[
         float | None, typer.Option(help="How often to look for a newer version. [dim]1[/dim]")
     ] = None,
-    log_format: Annotated[str | None, typer.Option(help="text or json. [dim]text[/dim]")] = None,
+    log_format: Annotated[str | None, typer.Option(help="console or json. [dim]console[/dim]")] = None,
 ) -> None:
     """Serve models over the Open Inference Protocol, and follow their channels while serving.
 
@@ -67,9 +67,9 @@ def serve(
     """
     # a port in use is our one line, not gRPC's five; set it to see gRPC's own
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from grpc_server.journal import configure_journal
     from grpc_server.process import serve as serve_until_stopped
     from grpc_server.settings import load_server_settings
+    from registry.logs import configure_logs
 
     settings = load_server_settings(
         server_models=tuple(model or ()),
@@ -84,7 +84,7 @@ def serve(
         cache=cache,
     )
     settings.references()
-    configure_journal(settings.server_log_format)
+    configure_logs(settings.server_log_format)
     asyncio.run(serve_until_stopped(settings))
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from registry.errors import UsageError
+from registry.logs import LogFormat
 from registry.names import ModelReference
-from registry.settings import Settings, config_file
+from registry.settings import Settings, load_settings_of
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -27,7 +27,7 @@ class ServerSettings(Settings):
     server_max_message_mib: int = Field(default=64, ge=1, le=2047)
     server_drain_seconds: float = Field(default=30.0, ge=0)
     server_poll_seconds: float = Field(default=1.0, gt=0)
-    server_log_format: Literal["text", "json"] = "text"
+    server_log_format: LogFormat = LogFormat.CONSOLE
 
     @field_validator("server_models", mode="before")
     @classmethod
@@ -59,12 +59,7 @@ def load_server_settings(**flags: Any) -> ServerSettings:
     Raises:
         UsageError: the config file or a value in it is not of the form it must have.
     """
-    try:
-        return ServerSettings(**{name: value for name, value in flags.items() if value not in (None, ())})
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{config_file()} is not TOML: {error}") from error
-    except ValueError as error:  # pydantic's ValidationError is one
-        raise UsageError(f"a setting is wrong: {error}") from error
+    return load_settings_of(ServerSettings, flags)
 
 
 def _reference(text: str) -> ModelReference:

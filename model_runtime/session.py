@@ -14,6 +14,9 @@ from registry.errors import RefusedError
 
 Array = npt.NDArray[Any]
 
+# it would otherwise keep a database of events in the user's cache folder
+onnxruntime.disable_telemetry_events()
+
 # ONNX Runtime's own warnings go to standard error; a model's faults reach the caller as errors
 _LOG_ERRORS_ONLY = 3
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 from pydantic import Field
@@ -55,14 +56,26 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
 
 
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
 def load_settings(**flags: Any) -> Settings:
     """The settings in force; flags that are None were not given.
 
     Raises:
         UsageError: the config file or a value in it is not of the form it must have.
     """
+    return load_settings_of(Settings, flags)
+
+
+def load_settings_of(kind: type[SettingsT], flags: Mapping[str, Any]) -> SettingsT:
+    """The settings of a service in force; flags that are None or empty were not given.
+
+    Raises:
+        UsageError: as `load_settings`.
+    """
     try:
-        return Settings(**{name: value for name, value in flags.items() if value is not None})
+        return kind(**{name: value for name, value in flags.items() if value not in (None, ())})
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{config_file()} is not TOML: {error}") from error
     except OSError as error:
