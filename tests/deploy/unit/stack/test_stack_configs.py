@@ -19,7 +19,7 @@ def flink_settings(store: ObjectStore | None) -> FlinkSettings:
         java_home=Path("/java"),
         java_options="--add-opens=java.base/java.lang=ALL-UNNAMED",
         python=Path("/venv/bin/python"),
-        scratch=Path("/home/flink/tmp"),
+        scratch=Path("/srv/flink/tmp"),
         store=store,
     )
 
@@ -75,7 +75,7 @@ def test_flink_keeps_checkpoints_on_the_object_store() -> None:
 
 def test_flink_without_an_object_store_keeps_checkpoints_on_disk() -> None:
     config = flink_config(None)
-    assert config["execution.checkpointing.dir"] == "file:///home/flink/tmp/checkpoints"
+    assert config["execution.checkpointing.dir"] == "file:///srv/flink/tmp/checkpoints"
     assert not [name for name in config if name.startswith("s3.")]
 
 
@@ -91,8 +91,8 @@ def test_the_distributions_java_options_are_kept_but_for_the_compilers() -> None
 
 @pytest.mark.parametrize("name", ["FLINK_LIB_DIR", "FLINK_ENV_JAVA_OPTS", "JVM_ARGS"])
 def test_settings_of_another_flink_are_left_out(name: str) -> None:
-    folders = FlinkFolders(Path("/pyflink"), Path("/home/flink"))
+    folders = FlinkFolders(Path("/pyflink"), Path("/srv/flink"))
     environ = folders.environ({name: "other", "PATH": "/bin"}, Path("/java"))
     assert environ.get(name) != "other"
-    assert environ["FLINK_CONF_DIR"] == "/home/flink/conf"
+    assert environ["FLINK_CONF_DIR"] == "/srv/flink/conf"
     assert environ["PATH"] == "/bin"
