@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from enum import StrEnum
 from typing import TextIO, cast
@@ -46,10 +47,21 @@ class _Lines:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):  # the reader went away; the stream was closed
+        try:
             self._stream.write(text)
+        except (OSError, ValueError):  # the reader went away; the stream was closed
+            self._discard()
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        try:
             self._stream.flush()
+        except (OSError, ValueError):
+            self._discard()
+
+    def _discard(self) -> None:
+        # the interpreter flushes what is buffered at its end, and exits with 120 where it cannot
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)

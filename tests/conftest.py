@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,11 @@ import pytest_socket
 
 from deploy.stack.local import Addresses, LocalStack
 from registry.stores import Store, open_store
+
+
+def pytest_configure() -> None:
+    # a shell starts background jobs with SIGINT ignored, and children inherit that; a handler they do not
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

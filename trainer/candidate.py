@@ -38,14 +38,15 @@ class ExportedModel:
 def export_candidate(training: Training) -> ExportedModel:
     """Export what `training` has learnt.
 
-    Float32 is tried first; where it is not exact enough, as with features of large offset, float64. A run
-    that needed float64 stays with it, so that the input type does not change from version to version.
+    The first version chooses the precision: float32, or float64 where that is not exact enough, as with
+    features of large offset. Later ones keep it: callers send inputs of one type, and a version that wants
+    another would be refused wherever the first one serves.
 
     Raises:
-        RefusedError: the file does not say what the estimator says, in either precision.
+        RefusedError: the file does not say what the estimator says, in the precision chosen or in any.
     """
-    precisions = get_args(Precision)
-    tried = precisions[precisions.index(training.progress.precision) :]
+    chosen = training.progress.precision
+    tried: tuple[Precision, ...] = (chosen,) if chosen else get_args(Precision)
     for precision in tried[:-1]:
         try:
             return _export(training, precision)

@@ -152,10 +152,8 @@ class TrainerLoop:
         """Hand the next version to the publisher; the state is saved first, so no version is ahead of it."""
         self._schedule = self._schedule.exported(records=self._progress.records, now=time.monotonic())
         model = self._exported()
-        if model is not None and model.precision != self._progress.precision:
-            self._log.warning(
-                "precision_changed", to=model.precision, reason="float32 failed the parity gate"
-            )
+        if model is not None and self._progress.precision is None:
+            self._log.info("precision_chosen", precision=model.precision)
             self._progress.precision = model.precision
         self._save()
         if model is not None:

@@ -24,7 +24,7 @@ class Progress(BaseModel):
         newest_event_time: of all that was learnt.
         published_records: `records` when the last published version was exported.
         last_version: that this learner published.
-        precision: of the exported files; float64 once float32 was not exact enough.
+        precision: of every file of this learner, chosen by the first that passed; None before it.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=False)
@@ -37,7 +37,7 @@ class Progress(BaseModel):
     newest_event_time: AwareDatetime | None = None
     published_records: NonNegativeInt = 0
     last_version: int | None = None
-    precision: Precision = "float32"
+    precision: Precision | None = None
 
     @property
     def consumed(self) -> int:

@@ -113,6 +113,44 @@ def test_offset_features_fall_back_to_float64_and_stay_there(
     assert exported.training.evaluation.parity.max_score_difference < 1e-6
     training.progress.precision = exported.precision
     assert export_candidate(training).precision == "float64"
+    # once callers send float32, a file that is not exact in it is refused rather than changed under them
+    training.progress.precision = "float32"
+    with pytest.raises(RefusedError, match="float32") as caught:
+        export_candidate(training)
+    assert caught.value.gate == "parity"
+
+
+class Undecided:
+    """An estimator and a file at once, which cannot tell two classes apart and name different ones."""
+
+    classes_ = np.array([3, 5, 8])
+
+    def __init__(self, label: int, margin: float) -> None:
+        self._label = label
+        self._chances = np.array([[0.45 + margin, 0.45, 0.1 - margin]])
+
+    def predict_proba(self, rows: np.ndarray) -> np.ndarray:
+        return self._chances
+
+    def run(self, feeds: object, outputs: object = None) -> dict[str, np.ndarray]:
+        return {"label": np.array([self._label]), "probabilities": self._chances}
+
+
+@pytest.mark.parametrize(
+    ("label", "margin", "mismatches"), [(5, 1e-9, 0), (3, 1e-2, 0), (5, 1e-2, 1), (8, 1e-9, 1), (4, 1e-9, 1)]
+)
+def test_a_tie_may_go_either_way_and_nothing_else_may(label: int, margin: float, mismatches: int) -> None:
+    both = Undecided(label, margin)
+
+    def check() -> int:
+        report = check_parity(both, both, np.zeros((1, 4)), precision="float32", tolerance=1e-4)  # type: ignore[arg-type]
+        return report.label_mismatches
+
+    if mismatches:
+        with pytest.raises(RefusedError, match="1 of 1 labels are not the estimator's"):
+            check()
+    else:
+        assert check() == 0
 
 
 def _scale_weights(model: onnx.ModelProto) -> None:
