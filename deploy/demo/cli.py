@@ -58,7 +58,7 @@ def demo(
     display = Display()
     folder = home or Path(platformdirs.user_state_dir(APPLICATION)) / "demo"
     stack = LocalStack(home=folder)
-    plan = Plan(pipeline, rate, faults, seconds)
+    plan = Plan(pipeline, rate, faults)
     with ExitStack() as cleanup:
         stack.down(wipe=True)
         if not keep:

@@ -47,8 +47,3 @@ class Display:
         elif time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
             self._console.print(one_line(shot, doing), soft_wrap=True)
-
-    @staticmethod
-    def line(shot: Snapshot, doing: str) -> str:
-        """A snapshot in one line."""
-        return one_line(shot, doing)

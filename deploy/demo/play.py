@@ -19,6 +19,7 @@ from deploy.demo.services import ScoringJob, Service, command_path, run_to_end, 
 from deploy.demo.snapshot import Observer, Snapshot
 from deploy.demo.streamwatch import StreamWatch
 from deploy.demo.summary import faults, summarise
+from deploy.demo.view import one_line
 from deploy.stack.local import LocalStack
 from deploy.stack.ports import any_free, is_free
 from registry.catalogue import Registry
@@ -46,25 +47,21 @@ class Plan:
         pipeline_file: the pipeline to play.
         rate: records per second.
         faults: the share of records that are broken on purpose.
-        seconds: how long the script may take once everything is up; None plays live until Ctrl-C.
     """
 
     pipeline_file: Path
     rate: float
     faults: float
-    seconds: float | None
 
 
 @dataclass(slots=True)
 class Stage:
     """Everything that runs while the demo plays."""
 
-    plan: Plan
     pipeline: Pipeline
     environ: Mapping[str, str]
     addresses: dict[str, str]
     registry: Registry
-    job: ScoringJob
     feed: Service
     watch: StreamWatch
     caller: Caller
@@ -91,9 +88,7 @@ class Stage:
             if reached(shot):
                 return shot
             if time.monotonic() > deadline:
-                raise DemoFailedError(
-                    f"gave up {doing}; the last state was: {self.display.line(shot, doing)}"
-                )
+                raise DemoFailedError(f"gave up {doing}; the last state was: {one_line(shot, doing)}")
             time.sleep(LOOK_SECONDS)
 
 
@@ -134,12 +129,10 @@ def stage(stack: LocalStack, plan: Plan, display: Display) -> Iterator[Stage]:
         cleanup.callback(caller.stop)
         registry = Registry.open(addresses.store)
         yield Stage(
-            plan=plan,
             pipeline=pipeline,
             environ=environ,
             addresses=_shown(addresses, ports, logs),
             registry=registry,
-            job=job,
             feed=feed,
             watch=watch,
             caller=caller,
@@ -207,12 +200,8 @@ def require_good(summary: dict[str, Any]) -> None:
 def _wait_for_first_model(play: Stage) -> None:
     deadline = time.monotonic() + START_SECONDS
     play.wait("waiting for the first version", lambda shot: shot.head is not None, deadline)
-    _wait_for_server(play, deadline)
-    play.caller.start()
-
-
-def _wait_for_server(play: Stage, deadline: float) -> None:
     play.wait("waiting for the server to be warm", lambda _: play.caller.ready(), deadline)
+    play.caller.start()
 
 
 def _swapped(shot: Snapshot) -> bool:

@@ -16,6 +16,7 @@ import httpx
 
 from deploy.demo.errors import DemoFailedError
 from deploy.stack.local import LocalStack
+from deploy.stack.process import tail
 
 STOP_SECONDS = 20.0
 SUBMIT_SECONDS = 120.0
@@ -26,12 +27,6 @@ _JOB_ID = re.compile(r"JobID ([0-9a-f]{32})")
 def command_path(name: str) -> str:
     """The console script `name` of this environment."""
     return str(Path(sys.executable).with_name(name))
-
-
-def tail(log: Path) -> str:
-    """The last lines of a log."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return "\n".join(lines[-_TAIL_LINES:])
 
 
 @dataclass(slots=True)
@@ -51,11 +46,6 @@ class Service:
             process = subprocess.Popen(command, env={**os.environ, **environ}, stdout=out, stderr=err)
         return cls(name, process, log)
 
-    @property
-    def output(self) -> str:
-        """What it wrote to standard output so far."""
-        return self.log.with_suffix(".out").read_text(errors="replace")
-
     def require_alive(self) -> None:
         """Return while the process runs.
 
@@ -64,7 +54,9 @@ class Service:
         """
         code = self.process.poll()
         if code is not None:
-            raise DemoFailedError(f"{self.name} ended with status {code}; see {self.log}: {tail(self.log)}")
+            raise DemoFailedError(
+                f"{self.name} ended with status {code}; see {self.log}: {tail(self.log, _TAIL_LINES)}"
+            )
 
     def stop(self) -> int:
         """Ask it to end, and end it when it does not; returns its exit status."""
@@ -98,18 +90,6 @@ class ScoringJob:
         )
         self.id = self._submit(argv, environ)
 
-    def state(self) -> str:
-        """What Flink says of the job: RUNNING, RESTARTING, CANCELED and so on.
-
-        Raises:
-            DemoFailedError: Flink does not answer.
-        """
-        try:
-            answer = httpx.get(f"{self._flink}/jobs/{self.id}", timeout=10)
-            return str(answer.raise_for_status().json()["state"])
-        except httpx.HTTPError as error:
-            raise DemoFailedError(f"Flink at {self._flink} does not answer: {error}") from error
-
     def cancel(self) -> None:
         """Stop the job; a Flink that is gone has stopped it already."""
         with contextlib.suppress(httpx.HTTPError):
@@ -125,7 +105,7 @@ class ScoringJob:
         self._log.write_text(done.stdout + done.stderr)
         found = _JOB_ID.search(done.stdout)
         if done.returncode or not found:
-            raise DemoFailedError(f"`flink run` failed; see {self._log}: {tail(self._log)}")
+            raise DemoFailedError(f"`flink run` failed; see {self._log}: {tail(self._log, _TAIL_LINES)}")
         return found[1]
 
 

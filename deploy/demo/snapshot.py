@@ -39,7 +39,6 @@ class Snapshot:
     records_per_second: float = 0.0
     scored: int = 0
     dead: int = 0
-    trained: int = 0
     training_version: int | None = None
     accuracy: float | None = None
     head: ChannelEntry | None = None
@@ -132,7 +131,6 @@ class Observer:
 
     def _add_training(self, shot: Snapshot) -> None:
         values = self._scrape()
-        shot.trained = int(values.get("ferry_trainer_records_total", 0))
         shot.accuracy = values.get("ferry_trainer_accuracy")
         version = values.get("ferry_trainer_version")
         shot.training_version = int(version) + 1 if version is not None else None
