@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from registry import keys, rules
+from registry import keys
 from registry.channels import Channel
 from registry.consumers import Consumers
 from registry.documents import (
@@ -19,12 +19,10 @@ from registry.documents import (
     TrainingRecord,
     utc_now,
 )
-from registry.names import DEFAULT_CHANNEL, ModelReference, is_name
+from registry.names import DEFAULT_CHANNEL, ModelReference, is_name, require_name
 from registry.rules import Change
 from registry.stores import Store, open_store
 from registry.versions import Versions
-
-_AFTER_SLASH = chr(ord("/") + 1)
 
 
 def default_actor() -> str:
@@ -74,11 +72,11 @@ class Registry:
 
     def models(self) -> list[str]:
         """The names of all models that have a version."""
-        return list(self._folders(keys.MODELS, below="versions"))
+        return [name for name in self._folders(keys.MODELS) if self._any(keys.versions(name))]
 
     def channels(self, model: str) -> list[str]:
         """The names of a model's channels."""
-        return list(self._folders(keys.channels(model)))
+        return list(self._folders(keys.channels(require_name(model, what="model"))))
 
     def resolve(self, reference: ModelReference) -> Manifest:
         """The manifest a reference means: the version named, else what its channel serves.
@@ -103,39 +101,45 @@ class Registry:
         version: int,
         channel: str = DEFAULT_CHANNEL,
         *,
+        canary: float | None = None,
         expect: int | None = None,
         reason: str = "",
         automatic: bool = False,
         force: bool = False,
         allow_contract_change: bool = False,
+        dry_run: bool = False,
     ) -> ChannelEntry:
-        """Make `version` the one that `channel` serves.
+        """Make `version` the one that `channel` serves, or a canary beside the one that it serves.
 
         Args:
             model: the model.
             version: one of its versions.
             channel: the channel to change.
+            canary: the percentage of records and requests that `version` is to get; None for all of them.
             expect: the generation the channel must be at, 0 for none yet.
             reason: why, for the history.
-            automatic: whether a program decides; a held channel refuses it.
+            automatic: whether a program decides; a held channel refuses it, and one with a canary.
             force: pass a hold (and lift it); not for programs.
             allow_contract_change: let callers notice other inputs or outputs than before.
+            dry_run: decide everything and write nothing; the entry that would be written is returned.
 
         Raises:
             NotFoundError: there is no such version.
-            RefusedError: its contract is not that of the version it would replace (gate `contract`).
+            RefusedError: its contract is not that of the version it would replace (gate `contract`), or its
+                file is gone (gate `blob`).
             ConflictError: someone else was first, or `expect` does not hold.
             ChannelHeldError: the channel is held.
         """
         change = Change(
             Operation.PROMOTE,
             version,
+            canary_percent=canary,
             expect=expect,
             automatic=automatic,
             force=force,
             contract_change=allow_contract_change,
         )
-        return self._change(model, channel, change, reason)
+        return self._change(model, channel, change, reason, dry_run=dry_run)
 
     def rollback(
         self,
@@ -145,21 +149,23 @@ class Registry:
         to: int | None = None,
         expect: int | None = None,
         reason: str = "",
+        dry_run: bool = False,
     ) -> ChannelEntry:
         """Go back to the version that served before, or to version `to`, and hold the channel there.
 
+        While a canary runs, going back takes the canary back and leaves the version that serves the rest.
+
         Raises:
             NotFoundError: nothing served before, or there is no version `to`.
+            RefusedError: the file of the version is gone (gate `blob`).
             ConflictError: someone else was first, or `expect` does not hold.
         """
         target = self.channel(model, channel)
-        if to is None:
-            history = list(target.history())
-            to = rules.rollback_target(history, channel=str(target))
-            expect = history[-1].generation if expect is None else expect
+        head = target.require_head()
+        version = target.rollback_version(head) if to is None else to
         # what served before may serve again, whatever its contract
-        change = Change(Operation.ROLLBACK, to, expect=expect, contract_change=True)
-        return self._change(model, channel, change, reason)
+        change = Change(Operation.ROLLBACK, version, expect=expect, contract_change=True)
+        return self._write(target, head, change, reason, dry_run=dry_run)
 
     def hold(self, model: str, channel: str = DEFAULT_CHANNEL, *, reason: str = "") -> ChannelEntry:
         """Refuse automatic promotions of `channel` until it is released."""
@@ -169,28 +175,21 @@ class Registry:
         """Let automatic promotions pass again."""
         return self._change(model, channel, Change(Operation.RELEASE), reason)
 
-    def _change(self, model: str, channel: str, change: Change, reason: str) -> ChannelEntry:
+    def _change(
+        self, model: str, channel: str, change: Change, reason: str, *, dry_run: bool = False
+    ) -> ChannelEntry:
         target = self.channel(model, channel)
-        return target.append(
-            change,
-            self.versions(model).get,
-            actor=self.actor,
-            reason=reason,
-            head=target.head(),
-        )
+        return self._write(target, target.head(), change, reason, dry_run=dry_run)
 
-    def _folders(self, prefix: str, *, below: str = "") -> Iterator[str]:
-        """The names one level under `prefix`, each found by one listing that is left after its first line."""
-        after = ""
-        while True:
-            listed = next(iter(self.store.list(prefix, after=after)), None)
-            if listed is None:
-                return
-            name, _, rest = listed.key.removeprefix(prefix).partition("/")
-            # whatever else lies there is no model, and must not keep the others from being listed
-            if rest and is_name(name) and (not below or self._any(f"{prefix}{name}/{below}/")):
-                yield name
-            after = f"{prefix}{name}{_AFTER_SLASH}" if rest else listed.key
+    def _write(
+        self, target: Channel, head: ChannelEntry | None, change: Change, reason: str, *, dry_run: bool
+    ) -> ChannelEntry:
+        entry = target.draft(change, self.versions(target.model), actor=self.actor, reason=reason, head=head)
+        return entry if dry_run else target.append(entry)
+
+    def _folders(self, prefix: str) -> Iterator[str]:
+        # whatever else lies there is no model or channel, and must not keep the others from being listed
+        return (name for name in self.store.folders(prefix) if is_name(name))
 
     def _any(self, prefix: str) -> bool:
         return next(iter(self.store.list(prefix)), None) is not None

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from registry import keys, rules
 from registry.contract import contract_break
-from registry.documents import ChannelEntry, Manifest, utc_now
+from registry.documents import Canary, ChannelEntry, Manifest, Operation, utc_now
 from registry.errors import BrokenChainError, NotFoundError, RefusedError, UntrustedAnswerError
+from registry.hints import Hints
 from registry.log import AppendLog
 from registry.names import require_name
-from registry.rules import Change
+from registry.rules import Change, Decision
 from registry.stores.base import Store
+from registry.versions import Versions
 
 
 class Channel:
@@ -25,15 +28,18 @@ class Channel:
         self.model = require_name(model, what="model")
         self.name = require_name(name, what="channel")
         self._log = AppendLog(store, keys.channel(model, name))
+        self._hints = Hints(store)
         self._clock = clock
 
     def __str__(self) -> str:
         return f"{self.model}:{self.name}"
 
+    # --- reading ----------------------------------------------------------------------------------
+
     def head(self) -> ChannelEntry | None:
         """The newest entry, None while nothing was ever promoted."""
-        number = self._log.head()
-        return self._decode(number, self._log.require(number)) if number else None
+        newest = self._log.newest(at_least=self._hints.generation(self.model, self.name))
+        return None if newest is None else self._decode(*newest)
 
     def require_head(self) -> ChannelEntry:
         """The newest entry.
@@ -46,18 +52,64 @@ class Channel:
             raise NotFoundError(f"{self} has no entry yet; promote a version first")
         return head
 
+    def get(self, generation: int) -> ChannelEntry:
+        """The entry of `generation`.
+
+        Raises:
+            BrokenChainError: it is missing, or another entry lies in its place.
+        """
+        return self._decode(generation, self._log.require(generation))
+
+    def newest(self, limit: int) -> list[ChannelEntry]:
+        """The newest `limit` entries, oldest first, each checked to follow from the one before.
+
+        Raises:
+            BrokenChainError: one is missing or does not name the one before it.
+        """
+        head = self.head()
+        if head is None:
+            return []
+        return list(self._chain(max(1, head.generation - limit + 1), head.generation))
+
     def history(self) -> Iterator[ChannelEntry]:
         """Every entry, oldest first, each checked to follow from the one before.
 
         Raises:
             BrokenChainError: one is missing or does not name the one before it.
         """
-        previous: ChannelEntry | None = None
-        for number in range(1, self._log.head() + 1):
-            entry = self._decode(number, self._log.require(number))
-            self._require_link(previous, entry)
+        head = self.head()
+        if head is not None:
+            yield from self._chain(1, head.generation)
+
+    def undo_chain(self, entry: ChannelEntry) -> Iterator[ChannelEntry]:
+        """The entries that one could go back to from `entry`, nearest first; each names another version.
+
+        Raises:
+            BrokenChainError: an entry leads forwards, or one is missing.
+        """
+        while (generation := entry.undoes_to) is not None:
+            if generation >= entry.generation:
+                raise BrokenChainError(
+                    f"generation {entry.generation} of {self} says that undoing it leads to {generation}, "
+                    "which is no older one: the entry was not written by this program"
+                )
+            entry = self.get(generation)
             yield entry
-            previous = entry
+
+    def rollback_version(self, head: ChannelEntry) -> int:
+        """The version that a rollback of `head` leads to: the present one where that ends a canary.
+
+        Raises:
+            NotFoundError: no other version ever served here.
+        """
+        if head.canary is not None:
+            return head.version
+        before = next(self.undo_chain(head), None)
+        if before is None:
+            raise NotFoundError(
+                f"{self} has never served another version than the present one; name one with --to VERSION"
+            )
+        return before.version
 
     def newer_than(self, entry: ChannelEntry) -> list[ChannelEntry]:
         """The entries beyond `entry`, oldest first, none where nothing is new; the poll of a follower.
@@ -75,41 +127,54 @@ class Channel:
             newest = following
         return newer
 
-    def append(
+    def _chain(self, first: int, last: int) -> Iterator[ChannelEntry]:
+        numbers = range(first, last + 1)
+        previous: ChannelEntry | None = None
+        for number, data in zip(numbers, self._log.require_many(numbers), strict=True):
+            entry = self._decode(number, data)
+            if previous is not None or number == 1:
+                self._require_link(previous, entry)
+            yield entry
+            previous = entry
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def draft(
         self,
         change: Change,
-        load: Callable[[int], Manifest],
+        versions: Versions,
         *,
         actor: str,
         reason: str = "",
         head: ChannelEntry | None,
     ) -> ChannelEntry:
-        """Write the next entry after `head`.
+        """The next entry after `head`, not written yet.
 
         Args:
             change: what is wanted.
-            load: gives the manifest of a version.
+            versions: the model's versions.
             actor: who wants it.
             reason: why, for the history.
             head: the channel's newest entry as the caller saw it.
 
         Raises:
-            ConflictError: the channel moved on meanwhile, or is not at `change.expect`.
-            ChannelHeldError: the channel is held.
-            RefusedError: the version's contract is another, and `change` does not allow that.
-            OutcomeUnknownError: the store gave no answer.
+            NotFoundError: there is no such version.
+            ConflictError: the channel is not at `change.expect`.
+            ChannelHeldError: the channel is held, or a canary runs.
+            RefusedError: the version's contract is another, and `change` does not allow that (gate
+                `contract`); or its file is gone (gate `blob`).
         """
         decision = rules.decide(head, change, channel=str(self))
-        manifest = load(decision.version)
-        if head is not None and head.version != manifest.version and not change.contract_change:
-            self._require_contract(head.version, manifest, load)
-        entry = ChannelEntry(
+        named = self._named(change, decision, head, versions)
+        if head is not None and not change.contract_change:
+            self._require_contract(head.version, named, versions)
+        return ChannelEntry(
             model=self.model,
             channel=self.name,
             generation=decision.generation,
             version=decision.version,
-            blob_digest=manifest.blob.digest,
-            manifest_digest=manifest.digest,
+            blob_digest=named.blob_digest,
+            manifest_digest=named.manifest_digest,
             operation=change.operation,
             held=decision.held,
             automatic=change.automatic,
@@ -119,23 +184,61 @@ class Channel:
             at=self._clock(),
             op_id=uuid.uuid4().hex,
             previous=head.digest if head else None,
+            undoes_to=self._undo_generation(head, change, decision),
+            canary=named.canary,
         )
+
+    def append(self, entry: ChannelEntry) -> ChannelEntry:
+        """Write an entry that was drafted; on return it is there for good.
+
+        Raises:
+            ConflictError: the channel moved on meanwhile.
+            OutcomeUnknownError: the store gave no answer.
+        """
         self._log.append(entry.generation, entry.encode())
+        self._hints.tell_generation(self.model, self.name, entry.generation)
         return entry
 
-    def _require_contract(self, serving: int, candidate: Manifest, load: Callable[[int], Manifest]) -> None:
-        try:
-            incumbent = load(serving)
-        except (UntrustedAnswerError, NotFoundError):
-            # what cannot be read cannot be served either; it must not stand in the way of its successor
-            return
-        if fault := contract_break(incumbent, candidate):
-            raise RefusedError(
-                "contract",
-                f"version {candidate.version} cannot take the place of {incumbent.version} on {self}: "
-                f"{fault}",
-                "If every caller is ready for it, promote with --allow-contract-change",
-            )
+    def _undo_generation(self, head: ChannelEntry | None, change: Change, decision: Decision) -> int | None:
+        restored = None
+        if head is not None and change.operation is Operation.ROLLBACK and decision.version != head.version:
+            restored = rules.restored_entry(self.undo_chain(head), decision.version)
+        return rules.undo_generation(head, decision, restored)
+
+    def _named(
+        self, change: Change, decision: Decision, head: ChannelEntry | None, versions: Versions
+    ) -> _Named:
+        """What the decision names; what goes on serving is taken from `head`, file or no file."""
+        new: list[Manifest] = []
+
+        def require(version: int) -> Manifest:
+            new.append(versions.require_servable(version))
+            return new[-1]
+
+        canary = head.canary if head is not None and decision.canary is not None else None
+        if decision.canary is not None and decision.canary != rules.running_canary(head):
+            canary = _canary(require(decision.canary.version), decision.canary.percent)
+        if head is not None and decision.version == head.version and not change.replaces_all:
+            return _Named(head.blob_digest, head.manifest_digest, canary, new)
+        manifest = require(decision.version)
+        return _Named(manifest.blob.digest, manifest.digest, canary, new)
+
+    def _require_contract(self, serving: int, named: _Named, versions: Versions) -> None:
+        for candidate in named.new:
+            try:
+                incumbent = versions.get(serving)
+            except (UntrustedAnswerError, NotFoundError):
+                # what cannot be read cannot be served either; it must not stand in the way of its successor
+                return
+            if fault := contract_break(incumbent, candidate):
+                raise RefusedError(
+                    "contract",
+                    f"version {candidate.version} cannot take the place of {incumbent.version} on {self}: "
+                    f"{fault}",
+                    "If every caller is ready for it, promote with --allow-contract-change",
+                )
+
+    # --- checking ---------------------------------------------------------------------------------
 
     def _decode(self, number: int, data: bytes) -> ChannelEntry:
         key = self._log.key(number)
@@ -155,3 +258,22 @@ class Channel:
                 f"{entry.generation - 1}: the log was altered or replaced. Restore it from a backup; "
                 "a consumer that is to follow the log as it is now must be started anew"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What an entry names, and the manifests of it that did not serve before."""
+
+    blob_digest: str
+    manifest_digest: str
+    canary: Canary | None
+    new: list[Manifest]
+
+
+def _canary(manifest: Manifest, percent: float) -> Canary:
+    return Canary(
+        version=manifest.version,
+        blob_digest=manifest.blob.digest,
+        manifest_digest=manifest.digest,
+        percent=percent,
+    )

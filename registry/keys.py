@@ -6,6 +6,7 @@ from registry.digests import hex_of
 
 NUMBER_WIDTH = 10
 CONSUMERS = "consumers/"
+HINT = "hint.json"
 MODELS = "models/"
 
 

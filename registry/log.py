@@ -8,7 +8,8 @@ shows whose they are. They carry a random `op_id`, so equal bytes are one's own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from registry.errors import BrokenChainError, ConflictError, OutcomeUnknownError, StoreUnreachableError
 from registry.keys import NUMBER_WIDTH
@@ -17,6 +18,8 @@ from registry.stores.base import ObjectMissingError, Store
 ATTEMPTS = 5
 FIRST_PAUSE = 0.05  # seconds, doubled after each attempt
 SUFFIX = ".json"
+READERS = 8
+"""How many entries are read at a time."""
 
 
 class AppendLog:
@@ -46,19 +49,49 @@ class AppendLog:
         """
         data = self.read(number)
         if data is None:
-            raise BrokenChainError(f"{self.key(number)} is missing from the log; restore it from a backup")
+            raise self._hole(number)
         return data
 
+    def require_many(self, numbers: Iterable[int]) -> Iterator[bytes]:
+        """The bytes of entries that must be there, in the order asked for, several read at a time.
+
+        Raises:
+            BrokenChainError: one is not there.
+        """
+        wanted = list(numbers)
+        if len(wanted) <= 1:  # a thread costs more than it saves
+            yield from map(self.require, wanted)
+            return
+        with ThreadPoolExecutor(READERS, thread_name_prefix="read-log") as pool:
+            yield from pool.map(self.require, wanted)
+
     def numbers(self, *, after: int = 0) -> Iterator[int]:
-        """The numbers of the entries beyond `after`, ascending."""
+        """The numbers of the entries beyond `after`, ascending; foreign objects are passed over."""
         for listed in self._store.list(self.prefix, after=self.key(after) if after else ""):
             stem = listed.key.removeprefix(self.prefix).removesuffix(SUFFIX)
-            if len(stem) == NUMBER_WIDTH and stem.isascii() and stem.isdigit():
+            if self.key_form(stem) and listed.key.endswith(SUFFIX):
                 yield int(stem)
 
-    def head(self, *, at_least: int = 0) -> int:
-        """The highest number written, 0 for an empty log; `at_least` is known to be written."""
-        return max(self.numbers(after=at_least), default=at_least)
+    @staticmethod
+    def key_form(stem: str) -> bool:
+        """Whether `stem` is how a log writes a number."""
+        return len(stem) == NUMBER_WIDTH and stem.isascii() and stem.isdigit() and int(stem) > 0
+
+    def newest(self, *, at_least: int = 0) -> tuple[int, bytes] | None:
+        """The number and bytes of the newest entry, None for an empty log.
+
+        Args:
+            at_least: a number that is believed to be written; where it is, only what lies beyond is listed.
+
+        A number that is missing below the newest is no matter here: nothing is ever written into the gap, and
+        whoever walks the log is told of it.
+        """
+        known = self.read(at_least) if at_least else None
+        start = 0 if known is None else at_least
+        head = max(self.numbers(after=start), default=start)
+        if head == 0:
+            return None
+        return head, known if known is not None and head == start else self.require(head)
 
     def append(self, number: int, data: bytes) -> None:
         """Write `data` as entry `number`; on return it is there for good.
@@ -88,3 +121,6 @@ class AppendLog:
             f"it is not known whether {self.key(number)} was written: {last}. "
             "Read the log when the store answers again; nothing needs to be undone"
         ) from last
+
+    def _hole(self, number: int) -> BrokenChainError:
+        return BrokenChainError(f"{self.key(number)} is missing from the log; restore it from a backup")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 from registry import keys
@@ -14,8 +14,10 @@ from registry.errors import (
     ConflictError,
     CorruptDocumentError,
     NotFoundError,
+    RefusedError,
     UsageError,
 )
+from registry.hints import Hints
 from registry.log import AppendLog
 from registry.names import require_name
 from registry.stores.base import ObjectMissingError, Store
@@ -30,16 +32,18 @@ class Versions:
     def __init__(self, store: Store, model: str, *, clock: Callable[[], datetime] = utc_now) -> None:
         self.model = require_name(model, what="model")
         self._store = store
+        self._hints = Hints(store)
         self._log = AppendLog(store, keys.versions(model))
         self._clock = clock
 
-    def numbers(self) -> list[int]:
-        """All versions, ascending."""
-        return list(self._log.numbers())
+    def numbers(self, *, after: int = 0) -> list[int]:
+        """All versions beyond `after`, ascending."""
+        return list(self._log.numbers(after=after))
 
     def newest(self) -> int:
         """The newest version, 0 where none is published."""
-        return self._log.head()
+        newest = self._log.newest(at_least=self._hints.versions(self.model))
+        return newest[0] if newest else 0
 
     def get(self, version: int) -> Manifest:
         """The manifest of `version`.
@@ -51,6 +55,19 @@ class Versions:
         data = self._log.read(version)
         if data is None:
             raise self._no_version(version)
+        return self._decode(version, data)
+
+    def get_many(self, versions: Iterable[int]) -> Iterator[Manifest]:
+        """The manifests of versions that were seen in a listing, in that order, several read at a time.
+
+        Raises:
+            UntrustedAnswerError: one is gone, or cannot be read as one of its version.
+        """
+        numbers = list(versions)
+        for number, data in zip(numbers, self._log.require_many(numbers), strict=True):
+            yield self._decode(number, data)
+
+    def _decode(self, version: int, data: bytes) -> Manifest:
         key = self._log.key(version)
         manifest = Manifest.decode(data, key=key)
         if (manifest.model, manifest.version) != (self.model, version):
@@ -61,8 +78,7 @@ class Versions:
 
     def all(self) -> Iterator[Manifest]:
         """Every manifest, oldest first."""
-        for number in self.numbers():
-            yield self.get(number)
+        yield from self.get_many(self.numbers())
 
     def publish(
         self, data: bytes, facts: ModelFacts, training: TrainingRecord | None = None, *, actor: str
@@ -78,7 +94,7 @@ class Versions:
         training = training or TrainingRecord()
         _require_readable(self._manifest(1, blob, facts, training, actor))
         self._keep(blob, data)
-        number = self._log.head()
+        number = self.newest()
         for _ in range(PUBLISH_ATTEMPTS):
             number += 1
             manifest = self._manifest(number, blob, facts, training, actor)
@@ -86,10 +102,31 @@ class Versions:
                 self._log.append(number, manifest.encode())
             except ConflictError:
                 continue
+            self._hints.tell_version(self.model, number)
             return manifest
         raise ConflictError(
             f"{PUBLISH_ATTEMPTS} other versions of {self.model} were published meanwhile; try again"
         )
+
+    def require_servable(self, version: int) -> Manifest:
+        """The manifest of a version whose file lies in the store.
+
+        Raises:
+            NotFoundError: there is no such model or version.
+            RefusedError: its file is gone, or has another size (gate `blob`).
+        """
+        manifest = self.get(version)
+        key = keys.blob(manifest.blob.digest)
+        listed = next(iter(self._store.list(key)), None)
+        size = listed.size if listed and listed.key == key else None
+        if size != manifest.blob.size:
+            found = "is gone from the store" if size is None else f"has {size} bytes"
+            raise RefusedError(
+                "blob",
+                f"the file of {self.model}@{version} ({manifest.blob.size} bytes) {found}",
+                "Publish the same file again: that mends it",
+            )
+        return manifest
 
     def download(self, manifest: Manifest) -> bytes:
         """The stored bytes of a version's file, not checked yet.

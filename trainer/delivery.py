@@ -84,7 +84,7 @@ class Delivery:
         """Look through the versions since the last one known for those of this run."""
         versions = self._registry.versions(self._pipeline.model)
         known = self._last_version or 0
-        for number in [number for number in versions.numbers() if number >= known][-_LOOK_BACK:]:
+        for number in versions.numbers(after=max(known - 1, 0))[-_LOOK_BACK:]:
             manifest = versions.get(number)
             if manifest.labels.get(RUN_LABEL) != self._run:
                 continue

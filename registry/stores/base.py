@@ -1,4 +1,4 @@
-"""What the registry asks of an object store: five verbs, and the rule for keys.
+"""What the registry asks of an object store: a handful of verbs, and the rule for keys.
 
 Every implementation passes `tests/registry/store_conformance.py`, the race for one key included.
 All raise `StoreUnreachableError` where no answer came; then the outcome of a write is unknown.
@@ -71,11 +71,15 @@ class Store(Protocol):
         ...
 
     def put(self, key: str, data: bytes) -> None:
-        """Write or replace the object; for heartbeats and hints only, a log never uses it."""
+        """Write or replace the object: a heartbeat, the hint, a damaged blob; a log never uses it."""
         ...
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         """Every object whose key starts with `prefix` and sorts after `after`, in key order."""
+        ...
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """The names, in order, one level under `prefix` (which ends in a slash) that have objects below."""
         ...
 
     def delete(self, key: str) -> None:

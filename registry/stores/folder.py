@@ -60,6 +60,16 @@ class FolderStore:
             if key.startswith(prefix) and key > after and (listed := self._listed(key)):
                 yield listed
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        folder = self.root / prefix
+        with self._translated(prefix):
+            try:
+                entries = sorted(folder.iterdir())
+            except FileNotFoundError:
+                return
+            names = [entry.name for entry in entries if entry.is_dir() and any(self._keys_below(entry))]
+        yield from names
+
     def delete(self, key: str) -> None:
         with self._translated(key):
             self._path(key).unlink(missing_ok=True)

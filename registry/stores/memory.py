@@ -48,6 +48,11 @@ class MemoryStore:
             if key > after:
                 yield Listed(key, len(stored.data), modified_at)
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        with self._lock:
+            below = [key.removeprefix(prefix) for key in self._objects if key.startswith(prefix)]
+        yield from sorted({name for name, slash, _ in (key.partition("/") for key in below) if slash})
+
     def delete(self, key: str) -> None:
         with self._lock:
             self._objects.pop(require_key(key), None)

@@ -111,6 +111,13 @@ class S3Store:
                 key = (item.object_name or "").removeprefix(self._prefix)
                 yield Listed(key, item.size or 0, item.last_modified or datetime.fromtimestamp(0, UTC))
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        below = self._prefix + prefix
+        with self._translated(prefix):
+            for item in self._client.list_objects(self._bucket, prefix=below):
+                if item.is_dir:
+                    yield (item.object_name or "").removeprefix(below).rstrip("/")
+
     def delete(self, key: str) -> None:
         with self._translated(key):
             self._client.remove_object(self._bucket, self._name(key))

@@ -49,6 +49,7 @@ def test_versions_count_up_and_lie_where_the_design_says(registry: Registry) -> 
         [
             "blobs/sha256/" + manifest.blob.digest.removeprefix("sha256:"),
             "blobs/sha256/" + registry.versions("digits").get(1).blob.digest.removeprefix("sha256:"),
+            "hint.json",
             "models/digits/channels/production/0000000001.json",
             "models/digits/versions/0000000001.json",
             "models/digits/versions/0000000002.json",

@@ -19,7 +19,7 @@ def log_on(store: MemoryStore | FaultyStore) -> AppendLog:
 
 def test_an_empty_log_has_head_zero() -> None:
     log = log_on(MemoryStore())
-    assert log.head() == 0
+    assert log.newest() is None
     assert log.read(1) is None
     with pytest.raises(BrokenChainError, match="is missing from the log"):
         log.require(1)
@@ -33,8 +33,9 @@ def test_numbers_ignore_what_is_no_entry() -> None:
     store.put(f"{PREFIX}README", b"")
     store.put(f"{PREFIX}12.json", b"")
     assert list(log.numbers()) == [1, 2]
-    assert log.head(at_least=1) == 2
-    assert log.head(at_least=2) == 2
+    assert log.newest(at_least=1) == (2, b"b")
+    assert log.newest(at_least=2) == (2, b"b")
+    assert log.newest(at_least=9) == (2, b"b"), "a number that is not written is not believed"
 
 
 def test_the_second_writer_of_a_number_conflicts() -> None:

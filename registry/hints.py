@@ -1,0 +1,98 @@
+"""`hint.json`: how far each log has come, rewritten after every entry.
+
+It wakes followers of many models with one conditional read, and spares writers the listing of a long log.
+It is never trusted: a log that it names is read at that number and beyond, and a hint that is lost, stale or
+wrong costs time and nothing else. So every failure to read or write it is passed over.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from registry.errors import StoreError
+from registry.keys import HINT
+from registry.schema import Document, Record
+from registry.stores.base import ObjectMissingError, Store
+
+# several writers may replace each other's rewrite; the last of them is seen by all
+_ATTEMPTS = 3
+
+FURTHEST_AHEAD = 64
+"""So far may others have come since an entry was written; what claims more is taken for wrong, and mended."""
+
+
+class ModelHint(Record):
+    """How many versions a model has, and the newest generation of each of its channels: at least so many."""
+
+    versions: int = Field(default=0, ge=0)
+    channels: dict[str, int] = Field(default_factory=dict)
+
+
+class Hint(Document):
+    """What the logs of a registry have come to."""
+
+    kind: ClassVar[str] = "hint"
+
+    models: dict[str, ModelHint] = Field(default_factory=dict)
+
+    def model(self, name: str) -> ModelHint:
+        """What is known of a model."""
+        return self.models.get(name, ModelHint())
+
+
+class Hints:
+    """The hint of `store`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def read(self) -> Hint:
+        """The hint; an empty one where there is none that can be read."""
+        try:
+            return Hint.decode(self._store.get(HINT).data, key=HINT)
+        except (ObjectMissingError, StoreError):
+            return Hint()
+
+    def versions(self, model: str) -> int:
+        """So many versions `model` has at least, if the hint is right."""
+        return self.read().model(model).versions
+
+    def generation(self, model: str, channel: str) -> int:
+        """The generation that `channel` has reached at least, if the hint is right."""
+        return self.read().model(model).channels.get(channel, 0)
+
+    def tell_version(self, model: str, version: int) -> None:
+        """Say that `version` was published."""
+        self._tell(model, ModelHint(versions=version))
+
+    def tell_generation(self, model: str, channel: str, generation: int) -> None:
+        """Say that `channel` reached `generation`."""
+        self._tell(model, ModelHint(channels={channel: generation}))
+
+    def _tell(self, model: str, news: ModelHint) -> None:
+        for _ in range(_ATTEMPTS):
+            present = self.read()
+            merged = _merged(present.model(model), news)
+            if merged == present.model(model):
+                return
+            hint = present.model_copy(update={"models": {**present.models, model: merged}})
+            try:
+                self._store.put(HINT, hint.encode())
+            except StoreError:
+                return
+
+
+def _merged(old: ModelHint, news: ModelHint) -> ModelHint:
+    channels = {name: _later(old.channels.get(name, 0), number) for name, number in news.channels.items()}
+    return old.model_copy(
+        update={
+            "versions": _later(old.versions, news.versions) if news.versions else old.versions,
+            "channels": {**old.channels, **channels},
+        }
+    )
+
+
+def _later(claimed: int, written: int) -> int:
+    return claimed if written <= claimed <= written + FURTHEST_AHEAD else written
