@@ -11,7 +11,7 @@ import orjson
 
 from bench.measure import Comparison, parse_arguments, report
 
-BENCHMARKS = ("trainer", "grpc_unary", "flink_job")
+BENCHMARKS = ("trainer", "registry", "grpc_unary", "flink_job")
 
 
 def run(name: str, folder: Path, *, quick: bool) -> list[Comparison]:

@@ -34,7 +34,7 @@ from bench.measure import compare, parse_arguments, report
 from deploy.stack.local import LocalStack
 from flink_scoring.options import Guarantee
 from flink_scoring.scorer import Scorer
-from model_runtime.inspection import inspect_model
+from model_runtime.facts import read_facts
 from model_runtime.served import ServedModel
 from model_runtime.session import OnnxSession
 from registry.catalogue import Registry
@@ -130,7 +130,7 @@ def running_bench(records: int) -> Iterator[Bench]:
             registry = Registry.open(addresses.store)
             data, path = train(), Path(folder) / "model.onnx"
             path.write_bytes(data)
-            manifest = registry.publish("digits", data, inspect_model(data))
+            manifest = registry.publish("digits", data, read_facts(data))
             entry = registry.promote("digits", manifest.version)
             yield Bench(stack, addresses.kafka, addresses.store, source, records, manifest, entry, path)
         finally:

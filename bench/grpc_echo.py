@@ -18,14 +18,14 @@ from typing import Any
 import grpc
 import numpy as np
 
-from model_runtime.inspection import inspect_model
+from model_runtime.facts import read_facts
 from model_runtime.session import OnnxSession
 
 
 def model_run(file: Path) -> Callable[[], object]:
     """Runs the model in `file` on one row of zeros."""
     session = OnnxSession(file)
-    facts = inspect_model(file.read_bytes())
+    facts = read_facts(file.read_bytes())
     feeds = {spec.name: np.zeros([abs(size) for size in spec.shape], spec.dtype) for spec in facts.inputs}
     return lambda: session.run(feeds)
 

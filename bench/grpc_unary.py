@@ -36,7 +36,7 @@ from sklearn.preprocessing import StandardScaler
 
 from bench.measure import Comparison, alternate, compare, parse_arguments, report
 from grpc_server.endpoint import SERVICE
-from model_runtime.inspection import inspect_model
+from model_runtime.facts import read_facts
 from protos.grpc_service_pb2 import ModelInferRequest, ServerReadyRequest, ServerReadyResponse
 from registry.catalogue import Registry
 from registry.documents import Lineage, TrainingRecord, utc_now
@@ -84,7 +84,7 @@ def publish_digits(store: str) -> None:
     data = bytes(exported.SerializeToString())
     lineage = Lineage(topic="digits", offsets=(), records=len(rows), newest_event_time=utc_now())
     registry = Registry.open(store)
-    version = registry.publish(MODEL, data, inspect_model(data), TrainingRecord(lineage=lineage)).version
+    version = registry.publish(MODEL, data, read_facts(data), TrainingRecord(lineage=lineage)).version
     registry.promote(MODEL, version)
 
 

@@ -13,6 +13,7 @@ from flink_scoring.following import followed_models, wait_for_model
 from flink_scoring.scorer import Scorer
 from flink_scoring.worker_log import log_to_task_manager
 from model_runtime.follower import Follower
+from registry.signing.policy import SignaturePolicy
 from streams.pipeline import Pipeline
 
 METRIC_GROUP = "online_ml"
@@ -35,11 +36,14 @@ class FunctionSpec:
         pipeline: what a record is, and which model scores it.
         store: URL of the registry's store; credentials come from the worker's own environment.
         largest_dead_value: see `Scorer`.
+        signatures: `required` where whoever submits the job requires them: a worker whose environment names
+            no keys then fails, rather than trust everything; None leaves it to the worker.
     """
 
     pipeline: Pipeline
     store: str
     largest_dead_value: int
+    signatures: SignaturePolicy | None = None
 
 
 class ScoreFunction(ScalarFunction):  # type: ignore[misc]  # pyflink is untyped
@@ -54,7 +58,8 @@ class ScoreFunction(ScalarFunction):  # type: ignore[misc]  # pyflink is untyped
         log_to_task_manager()
         spec = self._spec
         self._scorer = Scorer(spec.pipeline, largest_dead_value=spec.largest_dead_value)
-        self._follower = followed_models.acquire(spec.store, spec.pipeline)
+        self._follower = followed_models.acquire(spec.store, spec.pipeline, signatures=spec.signatures)
+        self._answers = followed_models.answers_of(spec.store, spec.pipeline)
         metrics = function_context.get_metric_group().add_group(METRIC_GROUP)
         self._samples = metrics.counter("sample_count")
         self._dead_letters = metrics.counter("dead_letters")
@@ -65,11 +70,12 @@ class ScoreFunction(ScalarFunction):  # type: ignore[misc]  # pyflink is untyped
             followed_models.release(self._spec.store, self._spec.pipeline)
             self._follower = None
 
-    def eval(self, values: Any, kafka_times: Any = None) -> Any:
+    def eval(self, values: Any, keys: Any, kafka_times: Any = None) -> Any:
         """Score one batch.
 
         Args:
             values: pandas series of bytes.
+            keys: pandas series of bytes, or nothing where a record has no key.
             kafka_times: pandas series of UTC timestamps, for a pipeline without event time.
 
         Returns:
@@ -79,7 +85,8 @@ class ScoreFunction(ScalarFunction):  # type: ignore[misc]  # pyflink is untyped
             raise RuntimeError("Flink called a function that it has not opened")
         served = wait_for_model(self._follower)
         times = None if kafka_times is None else [moment.to_pydatetime() for moment in kafka_times]
-        batch = self._scorer.score(values.tolist(), served, times)
+        batch = self._scorer.score(values.tolist(), served, times, keys.tolist())
+        self._answers.update(batch.by_version)
         self._samples.inc(len(batch.scored) - batch.dead)
         self._dead_letters.inc(batch.dead)
         return pd.DataFrame(

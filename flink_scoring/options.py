@@ -8,6 +8,7 @@ from pathlib import Path
 
 from registry.errors import UsageError
 from registry.settings import load_settings
+from registry.signing.policy import SignaturePolicy
 from registry.stores import open_store
 from streams.pipeline import Pipeline, ScoringSpec, load_pipeline
 
@@ -46,6 +47,7 @@ class JobOptions:
         checkpoint_seconds: time between checkpoints; with exactly-once a record shows at the next one.
         guarantee: how often a record may appear in the output.
         start: where to begin; `committed` falls back to the pipeline's own start.
+        signatures: `required` where the settings here say so, so that no task manager forgets it.
     """
 
     pipeline: Pipeline
@@ -55,6 +57,7 @@ class JobOptions:
     checkpoint_seconds: float
     guarantee: Guarantee = Guarantee.EXACTLY_ONCE
     start: Start = Start.COMMITTED
+    signatures: SignaturePolicy | None = None
 
     @property
     def name(self) -> str:
@@ -94,6 +97,7 @@ def resolve_options(
         checkpoint_seconds=_checked_interval(checkpoint_seconds or scoring.checkpoint_seconds, guarantee),
         guarantee=guarantee,
         start=start,
+        signatures=settings.signatures if settings.signatures is SignaturePolicy.REQUIRED else None,
     )
 
 

@@ -21,7 +21,7 @@ def submit(options: JobOptions, limits: OutputLimits) -> TableResult:
     require_process_mode(config.get("python.execution-mode", "process"))
     for name, value in statements.job_settings(options).items():
         config.set(name, value)
-    spec = FunctionSpec(options.pipeline, options.store, limits.largest_dead_value)
+    spec = FunctionSpec(options.pipeline, options.store, limits.largest_dead_value, options.signatures)
     tables.create_temporary_function(statements.FUNCTION, score_function(spec))
     tables.execute_sql(statements.source_table(options))
     tables.execute_sql(statements.sink_table(options, limits))

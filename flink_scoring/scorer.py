@@ -7,7 +7,7 @@ No record's content can raise.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,10 @@ INFERENCE_FAILED = "inference_failed"
 """The reason of a record that is well formed and that the model cannot score."""
 
 _DETAIL_LENGTH = 300
+# the version that serves, its canary, and what served before each
+_KEPT_BINDINGS = 4
+
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -35,12 +39,14 @@ class ScoredBatch:
         reasons: why a record is dead, None for a scored one.
         details: the same in words.
         keeps_value: whether a dead letter can carry the record's value.
+        by_version: how many records each version scored; not a list of n.
     """
 
     scored: list[bytes | None]
     reasons: list[str | None]
     details: list[str | None]
     keeps_value: list[bool]
+    by_version: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, count: int) -> ScoredBatch:
@@ -70,59 +76,70 @@ class Scorer:
         self._pipeline = pipeline
         self._decoder = RecordDecoder(pipeline.source)
         self._largest_dead_value = largest_dead_value
-        self._bound: tuple[str, ModelBinding] | None = None
+        self._bound: dict[str, ModelBinding] = {}
 
     def score(
         self,
         values: Sequence[bytes | None],
         served: ServedModel,
         kafka_times: Sequence[datetime] | None = None,
+        keys: Sequence[bytes | None] | None = None,
     ) -> ScoredBatch:
-        """Score a batch by one version.
+        """Score a batch under one generation of the channel.
 
         Args:
             values: n record values; None is a tombstone.
-            served: what scores all of them.
+            served: the version that scores them, but for those that its canary gets.
             kafka_times: n aware times, for a pipeline whose records have no event time of their own.
+            keys: n record keys, which decide between the version and its canary; a record without a key is
+                decided by its value.
         """
         batch = ScoredBatch.empty(len(values))
         decoded = self._decoder.decode_batch(values, label=LabelUse.OPTIONAL)
         for rejection in decoded.rejections:
             batch.bury(rejection.index, rejection.reason.value, rejection.detail)
-        if len(decoded):
-            self._score_decoded(batch, decoded, served, kafka_times)
+        for chosen, rows in _shares(served, decoded, values, keys):
+            self._score_rows(batch, decoded, rows, chosen, kafka_times)
         batch.keeps_value = [value is None or len(value) <= self._largest_dead_value for value in values]
         return batch
 
-    def _score_decoded(
+    def _score_rows(
         self,
         batch: ScoredBatch,
         decoded: DecodedBatch,
+        rows: Rows,
         served: ServedModel,
         kafka_times: Sequence[datetime] | None,
     ) -> None:
         binding = self._binding(served)
         try:
-            predictions = binding.predict(served.session, decoded.rows)
-            chosen = np.arange(len(decoded))
+            every = len(rows) == len(decoded)
+            predictions = binding.predict(served.session, decoded.rows if every else decoded.rows[rows])
+            scored = rows
         except ValueError:
-            predictions, chosen = self._one_by_one(batch, decoded, served, binding)
-        if not len(chosen):
+            predictions, scored = self._one_by_one(batch, decoded, rows, served, binding)
+        if not len(scored):
             return
-        places = decoded.accepted[chosen].tolist()
-        times = [self._event_time(decoded, row, kafka_times) for row in chosen.tolist()]
-        actuals = [decoded.labels[row] for row in chosen.tolist()]
+        places = decoded.accepted[scored].tolist()
+        times = [self._event_time(decoded, row, kafka_times) for row in scored.tolist()]
+        actuals = [decoded.labels[row] for row in scored.tolist()]
         encoded = encode_scored(predictions.labels, predictions.scores, times, actuals, model=_stamp(served))
         for place, value in zip(places, encoded, strict=True):
             batch.scored[place] = value
+        batch.by_version[served.version] = len(places)
 
     def _one_by_one(
-        self, batch: ScoredBatch, decoded: DecodedBatch, served: ServedModel, binding: ModelBinding
-    ) -> tuple[Predictions, npt.NDArray[np.int64]]:
+        self,
+        batch: ScoredBatch,
+        decoded: DecodedBatch,
+        rows: Rows,
+        served: ServedModel,
+        binding: ModelBinding,
+    ) -> tuple[Predictions, Rows]:
         """One row spoils a run of the model for all: find the rows that do."""
         good: list[int] = []
         answers: list[Predictions] = []
-        for row in range(len(decoded)):
+        for row in rows.tolist():
             try:
                 answers.append(binding.predict(served.session, decoded.rows[row : row + 1]))
                 good.append(row)
@@ -141,9 +158,32 @@ class Scorer:
         return kafka_times[int(decoded.accepted[row])]
 
     def _binding(self, served: ServedModel) -> ModelBinding:
-        if self._bound is None or self._bound[0] != served.manifest.digest:
-            self._bound = (served.manifest.digest, ModelBinding(served.manifest, self._pipeline))
-        return self._bound[1]
+        digest = served.manifest.digest
+        if digest not in self._bound:
+            if len(self._bound) >= _KEPT_BINDINGS:
+                self._bound.clear()
+            self._bound[digest] = ModelBinding(served.manifest, self._pipeline)
+        return self._bound[digest]
+
+
+def _shares(
+    served: ServedModel,
+    decoded: DecodedBatch,
+    values: Sequence[bytes | None],
+    keys: Sequence[bytes | None] | None,
+) -> list[tuple[ServedModel, Rows]]:
+    """Which version scores which decoded rows."""
+    rows = np.arange(len(decoded))
+    if not len(rows):
+        return []
+    canary = served.canary
+    if canary is None:
+        return [(served, rows)]
+    takes = canary.split.takes
+    keyed = [(keys[place] if keys else None) or values[place] or b"" for place in decoded.accepted.tolist()]
+    drawn = np.fromiter(map(takes, keyed), dtype=bool, count=len(keyed))
+    shares = [(served, rows[~drawn]), (canary.model, rows[drawn])]
+    return [(version, share) for version, share in shares if len(share)]
 
 
 def _stamp(served: ServedModel) -> ModelStamp:

@@ -71,7 +71,7 @@ def sink_table(options: JobOptions, limits: OutputLimits) -> str:
 def insert_statement(options: JobOptions) -> str:
     """Score every record once, and send it where its outcome belongs."""
     scoring = options.scoring
-    arguments = "`value`" if options.pipeline.source.event_time else "`value`, `timestamp`"
+    arguments = "`value`, `key`" if options.pipeline.source.event_time else "`value`, `key`, `timestamp`"
     alive = "outcome.reason IS NULL"
     return f"""
         INSERT INTO {SINK}

@@ -13,7 +13,7 @@ import numpy as np
 from grpc_server import datatypes
 from grpc_server.datatypes import Array
 from grpc_server.endpoint import SERVICE
-from grpc_server.replies import DATA_AGE, DIGEST, GENERATION
+from grpc_server.provenance import DATA_AGE, DIGEST, GENERATION
 from grpc_server.tensors import decode_raw, encode_raw
 from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 from registry.errors import FerryError

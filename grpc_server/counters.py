@@ -25,6 +25,9 @@ class VersionCounters:
     input_ns: int = 0
     run_ns: int = 0
     output_ns: int = 0
+    failure_ns: int = 0
+    last_ns: int = 0
+    """When the last request was answered, by the clock of `perf_counter_ns`; 0 for never."""
 
     def answered(self, rows: int, began: int, decoded: int, ran: int, ended: int) -> None:
         """Count an answered request of `rows` inferences; the others are moments in nanoseconds."""
@@ -35,6 +38,12 @@ class VersionCounters:
         self.run_ns += ran - decoded
         self.output_ns += ended - ran
         self.total_ns += ended - began
+        self.last_ns = ended
+
+    def failed(self, began: int, ended: int) -> None:
+        """Count a request that got an error, from moment to moment in nanoseconds."""
+        self.failure += 1
+        self.failure_ns += ended - began
 
 
 @dataclass(slots=True)
@@ -47,6 +56,10 @@ class ModelCounters:
     last_swap_seconds: float = 0.0
     follower_failures: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
+
+    def answers(self) -> dict[int, int]:
+        """Requests answered, by version."""
+        return {version: counters.success for version, counters in list(self.versions.items())}
 
     def of_version(self, version: int) -> VersionCounters:
         """The counters of `version`; the oldest are forgotten when there are too many."""

@@ -1,5 +1,8 @@
 """Bytes in, bytes or an error out: where a transport meets the handlers.
 
+An answer is there at once or is awaited: most are computed in microseconds on the event loop, and a coroutine
+for each of them would cost more than the answer.
+
 A native front end can take the hot path here, as `shortcut` does in Python, and hand everything else to these
 same endpoints.
 """
@@ -7,12 +10,13 @@ same endpoints.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 import structlog
 from google.protobuf.message import DecodeError, Message
 
+from grpc_server.call import UNBOUNDED, Call
 from grpc_server.errors import InternalFaultError, InvalidRequestError, RequestError
 from grpc_server.handlers import InferenceHandlers
 from grpc_server.models import Models
@@ -25,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 _Request = TypeVar("_Request", bound=Message)
 
+Handle = Callable[[_Request, Call], Message | Awaitable[Message]]
+"""Answers a message; `RequestError` where there is no answer."""
+
 
 class Endpoint(Generic[_Request]):
     """One RPC.
@@ -32,35 +39,44 @@ class Endpoint(Generic[_Request]):
     Args:
         name: the RPC's name in the protocol.
         request_type: the message its callers send.
-        handle: gives the answer.
+        handle: gives the answer, or an awaitable of it.
     """
 
-    def __init__(
-        self, name: str, request_type: type[_Request], handle: Callable[[_Request], Message]
-    ) -> None:
+    def __init__(self, name: str, request_type: type[_Request], handle: Handle[_Request]) -> None:
         self.name = name
         self._parse = request_type.FromString
         self._handle = handle
 
-    def __call__(self, data: bytes) -> bytes:
-        """Answer one request.
+    def __call__(self, data: bytes, call: Call = UNBOUNDED) -> bytes | Awaitable[bytes]:
+        """Answer one request, or say what to await for the answer.
 
         Raises:
-            RequestError: there is no answer; a fault of the server's own is an `InternalFaultError`.
+            RequestError: there is no answer; a fault of the server's own is an `InternalFaultError`. What is
+                awaited raises the same.
         """
         try:
-            return self._answer(data)
-        except RequestError:
-            raise
-        except DecodeError as error:
-            raise InvalidRequestError(f"the bytes are no message of {SERVICE}/{self.name}") from error
+            answer = self._answer(data, call)
         except Exception as error:
-            fault_id = uuid.uuid4().hex[:12]
-            log.exception("a request failed by the server's fault", id=fault_id, rpc=self.name)
-            raise InternalFaultError(fault_id) from error
+            raise self._meaning(error) from error
+        return answer if isinstance(answer, bytes) else self._awaited(answer)
 
-    def _answer(self, data: bytes) -> bytes:
-        return self._handle(self._parse(data)).SerializeToString()
+    def _answer(self, data: bytes, call: Call) -> bytes | Awaitable[bytes]:
+        return _serialised(self._handle(self._parse(data), call))
+
+    async def _awaited(self, answer: Awaitable[bytes]) -> bytes:
+        try:
+            return await answer
+        except Exception as error:
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: Exception) -> RequestError:
+        if isinstance(error, RequestError):
+            return error
+        if isinstance(error, DecodeError):
+            return InvalidRequestError(f"the bytes are no message of {SERVICE}/{self.name}")
+        fault_id = uuid.uuid4().hex[:12]
+        log.error("a request failed by the server's fault", id=fault_id, rpc=self.name, exc_info=error)
+        return InternalFaultError(fault_id)
 
 
 class InferEndpoint(Endpoint[pb.ModelInferRequest]):
@@ -70,13 +86,15 @@ class InferEndpoint(Endpoint[pb.ModelInferRequest]):
         super().__init__("ModelInfer", pb.ModelInferRequest, handlers.model_infer)
         self._shortcut = shortcut
 
-    def _answer(self, data: bytes) -> bytes:
-        reply = self._shortcut.answer(data)
-        if reply is None:
-            request = self._parse(data)
-            reply = self._handle(request).SerializeToString()
+    def _answer(self, data: bytes, call: Call) -> bytes | Awaitable[bytes]:
+        reply = self._shortcut.answer(data, call)
+        if reply is not None:
+            return reply
+        request = self._parse(data)
+        answer = _serialised(self._handle(request, call))
+        if isinstance(answer, bytes):  # what must be awaited is not plain
             self._shortcut.learn(data, request)
-        return reply
+        return answer
 
 
 def endpoints(models: Models) -> tuple[InferenceHandlers, list[Endpoint[Any]]]:
@@ -87,10 +105,25 @@ def endpoints(models: Models) -> tuple[InferenceHandlers, list[Endpoint[Any]]]:
 
 def _endpoints(handlers: InferenceHandlers, shortcut: PlainShortcut) -> list[Endpoint[Any]]:
     return [
-        Endpoint("ServerLive", pb.ServerLiveRequest, handlers.server_live),
-        Endpoint("ServerReady", pb.ServerReadyRequest, handlers.server_ready),
-        Endpoint("ModelReady", pb.ModelReadyRequest, handlers.model_ready),
-        Endpoint("ServerMetadata", pb.ServerMetadataRequest, handlers.server_metadata),
-        Endpoint("ModelMetadata", pb.ModelMetadataRequest, handlers.model_metadata),
+        Endpoint("ServerLive", pb.ServerLiveRequest, at_once(handlers.server_live)),
+        Endpoint("ServerReady", pb.ServerReadyRequest, at_once(handlers.server_ready)),
+        Endpoint("ModelReady", pb.ModelReadyRequest, at_once(handlers.model_ready)),
+        Endpoint("ServerMetadata", pb.ServerMetadataRequest, at_once(handlers.server_metadata)),
+        Endpoint("ModelMetadata", pb.ModelMetadataRequest, at_once(handlers.model_metadata)),
         InferEndpoint(handlers, shortcut),
     ]
+
+
+def at_once(handle: Callable[[_Request], Message]) -> Handle[_Request]:
+    """A handler for a question whose answer is known, whatever the call."""
+    return lambda request, _call: handle(request)
+
+
+def _serialised(answer: Message | Awaitable[Message]) -> bytes | Awaitable[bytes]:
+    if isinstance(answer, Message):
+        return answer.SerializeToString()
+    return _serialised_later(answer)
+
+
+async def _serialised_later(answer: Awaitable[Message]) -> bytes:
+    return (await answer).SerializeToString()

@@ -5,6 +5,8 @@ FerryError
     ├── InvalidRequestError     it does not fit the protocol or the model's contract
     ├── NotServedError          no such model here, or no such version warm
     ├── NotReadyError           the model is followed and has no warm version yet
+    ├── UnsupportedError        the protocol has it and this server does not
+    ├── ControlRefusedError     models are not loaded and unloaded by callers here
     └── InternalFaultError      our fault: the caller gets an id, the log has the rest
 """
 
@@ -13,11 +15,13 @@ from __future__ import annotations
 from registry.errors import FerryError
 
 __all__ = [
+    "ControlRefusedError",
     "InternalFaultError",
     "InvalidRequestError",
     "NotReadyError",
     "NotServedError",
     "RequestError",
+    "UnsupportedError",
     "shortened",
 ]
 
@@ -48,6 +52,14 @@ class NotServedError(RequestError):
 
 class NotReadyError(RequestError):
     """The model is followed and nothing of it serves yet; a later try may succeed."""
+
+
+class UnsupportedError(RequestError):
+    """The protocol, or Triton's extension of it, has what was asked for, and this server does not."""
+
+
+class ControlRefusedError(RequestError):
+    """Models come and go by the server's settings, not by its callers' requests."""
 
 
 class InternalFaultError(RequestError):

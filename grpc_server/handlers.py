@@ -12,6 +12,7 @@ from time import perf_counter_ns
 import structlog
 
 from grpc_server import datatypes
+from grpc_server.call import UNBOUNDED, Call
 from grpc_server.contract import read_feeds, read_requested
 from grpc_server.datatypes import Array
 from grpc_server.errors import InvalidRequestError, RequestError
@@ -86,14 +87,14 @@ class InferenceHandlers:
             outputs=[_described(spec) for spec in manifest.outputs],
         )
 
-    def model_infer(self, request: ModelInferRequest) -> ModelInferResponse:
+    def model_infer(self, request: ModelInferRequest, call: Call = UNBOUNDED) -> ModelInferResponse:
         """Run a model.
 
         Raises:
             RequestError: the request does not fit, or the model or version cannot be asked.
         """
         began = perf_counter_ns()
-        offering = self._models.get(request.model_name).take(request.model_version)
+        offering = self._models.get(request.model_name).take(request.model_version, request.id)
         counters = offering.counters
         try:
             feeds = read_feeds(request, offering.inputs)
@@ -103,8 +104,9 @@ class InferenceHandlers:
             ran = perf_counter_ns()
             reply = offering.writer.write(request, results)
         except BaseException:
-            counters.failure += 1
+            counters.failed(began, perf_counter_ns())
             raise
+        call.answered_by(offering.provenance)
         counters.answered(offering.rows(feeds), began, decoded, ran, perf_counter_ns())
         return reply
 

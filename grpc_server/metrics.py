@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from grpc_server.counters import VersionCounters
 from grpc_server.models import FollowedModel, Models
 from grpc_server.offering import Offering
-from grpc_server.replies import newest_event_time
+from grpc_server.provenance import newest_event_time
 from registry.errors import UsageError
 
 NS_PER_US = 1000
@@ -119,6 +119,11 @@ def _age(offering: Offering) -> float | None:
 
 _PER_OFFERING = (
     _PerOffering("ferry_model_version", "The version that serves", lambda o: o.served.version),
+    _PerOffering(
+        "ferry_canary_percent",
+        "Percent of requests that the canary gets; 0 without one",
+        lambda o: o.served.entry.canary.percent if o.served.entry.canary else 0.0,
+    ),
     _PerOffering(
         "ferry_model_generation", "The channel's generation that serves", lambda o: o.served.generation
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ class _Warm:
     """What can be asked right now; replaced as a whole."""
 
     current: Offering | None = None
+    canary: Offering | None = None
     by_version: Mapping[int, Offering] = field(default_factory=dict)
 
 
@@ -42,6 +44,7 @@ class FollowedModel(FollowerObserver):
         self._warm = _Warm()
         self._failure: tuple[str, float] | None = None
         follower.observe(self)
+        follower.answers = self.counters.answers
 
     @property
     def current(self) -> Offering | None:
@@ -53,8 +56,10 @@ class FollowedModel(FollowerObserver):
         """The versions that can be asked, the one that serves first."""
         return list(self._warm.by_version)
 
-    def take(self, version: str) -> Offering:
+    def take(self, version: str, request_id: str = "") -> Offering:
         """What answers a request for `version`, as the protocol writes it; empty for what serves.
+
+        While a canary runs, the request's id decides between the two; one without an id is drawn by lot.
 
         Raises:
             NotReadyError: nothing serves yet.
@@ -65,7 +70,7 @@ class FollowedModel(FollowerObserver):
         if warm.current is None:
             raise NotReadyError(self._why_not_ready())
         if not version:
-            return warm.current
+            return warm.current if warm.canary is None else _drawn(warm.current, warm.canary, request_id)
         found = warm.by_version.get(_version_number(version))
         if found is None:
             listed = ", ".join(str(number) for number in warm.by_version)
@@ -85,11 +90,12 @@ class FollowedModel(FollowerObserver):
         """Offer `served`, and go on offering the version before it."""
         known = {id(offering.served): offering for offering in self._warm.by_version.values()}
         current = self._offer(served)
+        canary = self._offer(served.canary.model) if served.canary is not None else None
+        by_version = {offering.served.version: offering for offering in (current, canary) if offering}
         previous = self.follower.previous
-        by_version = {current.served.version: current}
-        if previous is not None and previous.version != served.version:
+        if previous is not None and previous.version not in by_version:
             by_version[previous.version] = known.get(id(previous)) or self._offer(previous)
-        self._warm = _Warm(current, by_version)
+        self._warm = _Warm(current, canary, by_version)
         self.counters.swaps += 1
         self.counters.swap_seconds += seconds
         self.counters.last_swap_seconds = seconds
@@ -151,6 +157,11 @@ class SwapListener(FollowerObserver):
     def swapped(self, served: ServedModel, seconds: float) -> None:  # noqa: ARG002 - the observer's form
         """Pass it on."""
         self._notify()
+
+
+def _drawn(current: Offering, canary: Offering, request_id: str) -> Offering:
+    key = request_id.encode() or os.urandom(8)
+    return current if current.served.chosen_for(key) is current.served else canary
 
 
 def _version_number(text: str) -> int:

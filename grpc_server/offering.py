@@ -10,6 +10,7 @@ import numpy as np
 from grpc_server.contract import FREE, InputContract
 from grpc_server.counters import VersionCounters
 from grpc_server.datatypes import Array
+from grpc_server.provenance import Provenance
 from grpc_server.replies import ReplyWriter
 from model_runtime.served import ServedModel
 from protos.grpc_service_pb2 import ModelInferRequest
@@ -32,7 +33,9 @@ class Offering:
         counters: where its requests are counted.
     """
 
-    __slots__ = ("_batched", "counters", "inputs", "outputs", "plain", "served", "session", "writer")
+    __slots__ = (
+        "_batched", "counters", "inputs", "outputs", "plain", "provenance", "served", "session", "writer",
+    )  # fmt: skip
 
     def __init__(self, served: ServedModel, counters: VersionCounters) -> None:
         self.served = served
@@ -40,6 +43,7 @@ class Offering:
         self.counters = counters
         self.inputs = {spec.name: InputContract(spec) for spec in served.manifest.inputs}
         self.writer = ReplyWriter(served)
+        self.provenance = Provenance(served)
         self.outputs = tuple(self.writer.outputs)
         self.plain: dict[bytes, PlainInput] = {}
         first = next(iter(self.inputs.values()), None)
@@ -48,8 +52,11 @@ class Offering:
     def plain_input(self, tensor: ModelInferRequest.InferInputTensor) -> PlainInput | None:
         """How to read the data of requests that describe their one input as `tensor` does.
 
-        None where it is not this model's one input, or its data need more than being read.
+        None where it is not this model's one input, its data need more than being read, or each request must
+        first be drawn for the version or its canary.
         """
+        if self.served.canary is not None:
+            return None
         contract, shape = self.inputs.get(tensor.name), tuple(tensor.shape)
         if contract is None or len(self.inputs) != 1 or contract.datatype.name != tensor.datatype:
             return None

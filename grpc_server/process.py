@@ -20,10 +20,15 @@ from grpc_server.models import FollowedModel, Models, SwapListener
 from grpc_server.settings import MIB, ServerSettings
 from grpc_server.transport import GrpcTransport
 from model_runtime.follower import Follower, FollowerSettings
-from model_runtime.heartbeat import HeartbeatReporter, consumer_name
+from model_runtime.heartbeat import HeartbeatReporter
+from model_runtime.hint_watch import FULL_READ_INTERVAL, HintWatch
+from model_runtime.identity import consumer_name
 from registry.catalogue import Registry
+from registry.opening import open_registry
 
 ROLE = "grpc"
+MOST_DIRECT = 4
+"""Up to so many models are followed by a read of each channel; more are woken by the registry's hint."""
 LINGER = 0.5
 """Seconds between saying NOT_SERVING and taking no more requests, so that callers can turn away first."""
 LONGEST_LINGER = 5.0
@@ -40,8 +45,10 @@ async def serve(settings: ServerSettings) -> None:
     Raises:
         UsageError: a setting is wrong or an address cannot be listened on.
     """
-    registry = Registry.open(settings.store)
-    models = Models([_followed(registry, settings, *named) for named in _named(settings)])
+    registry = open_registry(settings)
+    named = list(_named(settings))
+    watched = len(named) > MOST_DIRECT
+    models = Models([_followed(registry, settings, *each, watched=watched) for each in named])
     with _metrics(models, settings) as metrics_port:
         server = _Server.around(models, settings)
         port = await server.transport.start(settings.server_host, settings.server_port)
@@ -53,7 +60,10 @@ async def serve(settings: ServerSettings) -> None:
             store=registry.store.url,
             models=[f"{model.name}:{model.follower.channel}" for model in models],
         )
-        async with _following(registry, models, server):
+        followers = [model.follower for model in models]
+        interval = settings.server_poll_seconds
+        watch = HintWatch(registry.store, followers, interval=interval) if watched else None
+        async with _following(registry, models, server, watch):
             await _signal()
             await server.drain(settings.server_drain_seconds)
     log.info("stopped")
@@ -93,13 +103,17 @@ def _named(settings: ServerSettings) -> Iterator[tuple[str, str]]:
         yield reference.model, reference.channel_or_default
 
 
-def _followed(registry: Registry, settings: ServerSettings, model: str, channel: str) -> FollowedModel:
+def _followed(
+    registry: Registry, settings: ServerSettings, model: str, channel: str, *, watched: bool
+) -> FollowedModel:
+    interval = FULL_READ_INTERVAL if watched else settings.server_poll_seconds
     follower = Follower(
         registry,
         model,
         channel,
         cache=settings.cache,
-        settings=FollowerSettings(poll_interval=settings.server_poll_seconds),
+        settings=FollowerSettings(poll_interval=interval),
+        consumer=consumer_name(ROLE),
     )
     return FollowedModel(follower)
 
@@ -116,7 +130,9 @@ def _metrics(models: Models, settings: ServerSettings) -> Iterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def _following(registry: Registry, models: Models, server: _Server) -> AsyncIterator[None]:
+async def _following(
+    registry: Registry, models: Models, server: _Server, watch: HintWatch | None
+) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     listener = SwapListener(partial(loop.call_soon_threadsafe, server.report_health))
     followers = [model.follower for model in models]
@@ -127,9 +143,13 @@ async def _following(registry: Registry, models: Models, server: _Server) -> Asy
     for follower in followers:
         follower.start()
     reporter.start()
+    if watch is not None:
+        watch.start()
     try:
         yield
     finally:
+        if watch is not None:
+            await asyncio.to_thread(watch.stop)
         stops = [asyncio.to_thread(follower.stop, STOP_FOLLOWER) for follower in followers]
         await asyncio.gather(*stops, asyncio.to_thread(reporter.stop))
 

@@ -8,15 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from grpc_server import datatypes
 from grpc_server.datatypes import Array
+from grpc_server.provenance import CHANNEL, DATA_AGE, DIGEST, GENERATION, PREFIX, newest_event_time
 from grpc_server.tensors import encode_raw
 from model_runtime.served import ServedModel
 from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
-
-PROVENANCE = "ferry_"
-GENERATION = "ferry_generation"
-DIGEST = "ferry_digest"
-CHANNEL = "ferry_channel"
-DATA_AGE = "ferry_data_age_seconds"
 
 _DOUBLE = struct.Struct("<d")
 
@@ -106,13 +101,6 @@ class ReplyWriter:
         return reply.SerializeToString()
 
 
-def newest_event_time(served: ServedModel) -> float | None:
-    """The event time of the newest record that the version learnt from, as a Unix time; None if not known."""
-    lineage = served.manifest.lineage
-    newest = lineage.newest_event_time if lineage is not None else None
-    return None if newest is None else newest.timestamp()
-
-
 def _provenance(served: ServedModel) -> bytes:
     reply = ModelInferResponse(model_name=served.name, model_version=str(served.version))
     reply.parameters[GENERATION].int64_param = served.generation
@@ -123,5 +111,5 @@ def _provenance(served: ServedModel) -> bytes:
 
 def _give_back(request: ModelInferRequest, reply: ModelInferResponse) -> None:
     for name, value in request.parameters.items():
-        if not name.startswith(PROVENANCE):  # no caller can say where an answer comes from
+        if not name.startswith(PREFIX):  # no caller can say where an answer comes from
             reply.parameters[name].CopyFrom(value)

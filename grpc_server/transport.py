@@ -26,6 +26,7 @@ from grpc_server.errors import (
     RequestError,
 )
 from grpc_server.health import HealthService
+from grpc_server.provenance import Provenance
 from protos import grpc_service_pb2
 from registry.errors import UsageError
 
@@ -116,11 +117,28 @@ def _behaviour(endpoint: Endpoint[Any], requests: _Requests) -> Callable[[bytes,
     async def serve(data: bytes, context: _Context) -> bytes:
         requests.count += 1
         try:
-            return endpoint(data)
+            answer = endpoint(data, _GrpcCall(context))
+            return answer if isinstance(answer, bytes) else await answer
         except RequestError as error:
             return await _abort(context, error)
 
     return serve
+
+
+class _GrpcCall:
+    """A call as grpc.aio knows it."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: _Context) -> None:
+        self._context = context
+
+    def seconds_left(self) -> float | None:
+        left: float | None = self._context.time_remaining()
+        return left
+
+    def answered_by(self, provenance: Provenance) -> None:
+        self._context.set_trailing_metadata(provenance.metadata())
 
 
 async def _abort(context: _Context, error: RequestError) -> NoReturn:

@@ -6,13 +6,14 @@ what is loaded is what was hashed, also after a crash and on a disk that flips a
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from registry.digests import digest_of, hex_of
+from registry.digests import PREFIX, hex_of
 from registry.errors import UsageError
 
 KEPT_FILES = 64
@@ -37,8 +38,7 @@ class BlobCache:
             # before the hash: in a folder that others can write, what is loaded need not be what was hashed
             self._make_private()
             try:
-                intact = digest_of(path.read_bytes()) == digest
-                if intact:
+                if _digest_of_file(path) == digest:
                     os.utime(path)
                     return path
             except FileNotFoundError:  # not here, or pruned by another consumer since it was read
@@ -75,6 +75,8 @@ class BlobCache:
         by_use = sorted(self._folder.glob("*.onnx"), key=_last_use, reverse=True)
         for path in by_use[KEPT_FILES:]:
             path.unlink(missing_ok=True)
+            for verdict in self._folder.glob(f"{path.stem}.*"):
+                verdict.unlink(missing_ok=True)
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{hex_of(digest)}.onnx"
@@ -91,6 +93,12 @@ class BlobCache:
             raise UsageError(
                 f"the cache {self._folder} cannot be used: {error.strerror}; name another with FERRY_CACHE"
             ) from error
+
+
+def _digest_of_file(path: Path) -> str:
+    # in pieces: a model may be as big as the memory that is left
+    with path.open("rb") as file:
+        return PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _last_use(path: Path) -> float:

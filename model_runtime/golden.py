@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -48,11 +47,14 @@ def check_golden_rows(session: OnnxSession, facts: ModelFacts, golden: GoldenRow
         _require_equal(name, outputs[name], to_array(values, specs[name]), golden.absolute_tolerance)
 
 
-def warm_up(session: OnnxSession, facts: ModelFacts) -> None:
+def warm_up(session: OnnxSession, facts: ModelFacts) -> str | None:
     """Run a model that came without golden rows once, on zeros.
 
     The first run of a session costs up to 45 times a later one. What it gives does not matter, nor that some
     models refuse zeros: nothing was promised of them.
+
+    Returns:
+        Why the model could not be run, None if it could.
     """
     feeds = {
         spec.name: np.zeros(
@@ -63,8 +65,11 @@ def warm_up(session: OnnxSession, facts: ModelFacts) -> None:
     for spec in facts.inputs:
         if spec.dtype == "string":
             feeds[spec.name].fill("")
-    with suppress(ValueError):
+    try:
         session.run(feeds)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _require_equal(name: str, actual: Array, expected: Array, tolerance: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -21,12 +20,6 @@ INTERVAL = 5.0
 """Seconds between two heartbeats where nothing changes."""
 
 log = structlog.get_logger(__name__)
-
-
-def consumer_name(role: str) -> str:
-    """A name for this process among all consumers: role, host and process id."""
-    host = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-") or "host"
-    return f"{role}-{host[:40]}-{os.getpid()}"
 
 
 class HeartbeatReporter(FollowerObserver):

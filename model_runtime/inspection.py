@@ -1,157 +1,25 @@
-"""What an ONNX file says about itself: inputs, outputs and their roles, classes, opset.
+"""What the catalogue calls before a model is published: the whole load gate, and the facts of the file.
 
-A file may state its roles and classes in `metadata_props` (`modelferry.role.<output>`, `modelferry.classes`),
-as the trainer's do. Where it does not, they are inferred: floats are scores, or probabilities where their
-name says so, and what else a classifier gives is the label.
+Registered under the entry-point group `modelferry.inspectors`; see `registry.inspection`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import cast, get_args
-
-import onnx
-import orjson
-from google.protobuf.message import DecodeError
-from onnx import ModelProto, TensorProto, ValueInfoProto
-from pydantic import ValidationError
-
-from registry.documents import Dtype, Label, ModelFacts, Role, TensorSpec
-from registry.errors import RefusedError
-
-ROLE_PROPERTY = "modelferry.role."
-CLASSES_PROPERTY = "modelferry.classes"
-FREE = -1
-
-_REMEDY = "Export the model as ONNX and publish that file"
-_DOMAIN = ("", "ai.onnx")
-_CLASS_ATTRIBUTES = {"classlabels_ints", "classlabels_int64s", "classlabels_strings"}
-_DTYPES: dict[int, str] = {
-    TensorProto.BOOL: "bool",
-    TensorProto.DOUBLE: "float64",
-    TensorProto.FLOAT: "float32",
-    TensorProto.FLOAT16: "float16",
-    TensorProto.INT8: "int8",
-    TensorProto.INT16: "int16",
-    TensorProto.INT32: "int32",
-    TensorProto.INT64: "int64",
-    TensorProto.STRING: "string",
-    TensorProto.UINT8: "uint8",
-    TensorProto.UINT16: "uint16",
-    TensorProto.UINT32: "uint32",
-    TensorProto.UINT64: "uint64",
-}
+from model_runtime.gate import Gate
+from model_runtime.gate.settings import load_gate_limits
+from registry.documents import GoldenRows, ModelFacts
 
 
-def inspect_model(data: bytes) -> ModelFacts:
-    """The facts of an ONNX file.
+def inspect_model(data: bytes, golden: GoldenRows | None = None) -> ModelFacts:
+    """Admit a model file under the limits in force.
+
+    Args:
+        data: the file; nothing but a helper process ever parses it.
+        golden: rows that the file must give the outputs of; None to run it on zeros.
 
     Raises:
-        RefusedError: the bytes are no ONNX model (gate `parse`), or one of its inputs or outputs is nothing
-            that can be served (gate `contract`).
+        RefusedError: a gate refuses it.
+        GateUnavailableError: it could not be judged.
+        UsageError: a setting of the gate is wrong.
     """
-    model = _parse(data)
-    try:
-        return _facts(model)
-    except ValueError as error:  # damaged in a way that protobuf lets pass: texts, numbers of no meaning
-        raise RefusedError("parse", f"the ONNX file is damaged: {_brief(error)}", _REMEDY) from error
-
-
-def _brief(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        return error.errors(include_url=False, include_input=False)[0]["msg"]
-    return str(error)
-
-
-def _facts(model: ModelProto) -> ModelFacts:
-    properties = {item.key: item.value for item in model.metadata_props}
-    weights = {tensor.name for tensor in model.graph.initializer}
-    classes = _classes(model, properties)
-    return ModelFacts(
-        opset=next((item.version for item in model.opset_import if item.domain in _DOMAIN), 0),
-        ir_version=model.ir_version,
-        inputs=tuple(_tensor(value) for value in model.graph.input if value.name not in weights),
-        outputs=tuple(_output(value, properties, classes) for value in model.graph.output),
-        classes=classes,
-        producer=f"{model.producer_name} {model.producer_version}".strip(),
-    )
-
-
-def _parse(data: bytes) -> ModelProto:
-    try:
-        model = onnx.load_model_from_string(data)
-    except DecodeError as error:
-        raise RefusedError("parse", "the bytes are no ONNX file", _REMEDY) from error
-    if not model.graph.output or not model.opset_import:
-        raise RefusedError("parse", "the file holds no ONNX graph with outputs", _REMEDY)
-    return model
-
-
-def _tensor(value: ValueInfoProto, role: Role | None = None) -> TensorSpec:
-    if not value.type.HasField("tensor_type"):
-        raise RefusedError(
-            "contract",
-            f"{value.name!r} is a {value.type.WhichOneof('value') or 'value without type'}, not a tensor",
-            "Convert with zipmap=False, so that every input and output is a tensor",
-        )
-    tensor = value.type.tensor_type
-    dtype = _DTYPES.get(tensor.elem_type)
-    if dtype is None:
-        raise RefusedError(
-            "contract",
-            f"{value.name!r} has element type {TensorProto.DataType.Name(tensor.elem_type)}",
-            f"Use one of {', '.join(get_args(Dtype))}",
-        )
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else FREE for dim in tensor.shape.dim)
-    return TensorSpec(name=value.name, dtype=cast("Dtype", dtype), shape=shape, role=role)
-
-
-def _output(
-    value: ValueInfoProto, properties: dict[str, str], classes: tuple[Label, ...] | None
-) -> TensorSpec:
-    spec = _tensor(value)
-    stated = properties.get(ROLE_PROPERTY + value.name)
-    if stated is None:
-        return spec.model_copy(update={"role": _inferred_role(spec, classes)})
-    if stated not in set(Role):
-        raise RefusedError(
-            "contract",
-            f"output {value.name!r} states the role {stated!r}",
-            f"Use one of {', '.join(Role)}",
-        )
-    return spec.model_copy(update={"role": Role(stated)})
-
-
-def _inferred_role(spec: TensorSpec, classes: tuple[Label, ...] | None) -> Role | None:
-    name = spec.name.lower()
-    if spec.dtype.startswith("float"):
-        return Role.PROBABILITY if "prob" in name else Role.SCORE
-    return Role.LABEL if classes is not None or "label" in name else None
-
-
-def _classes(model: ModelProto, properties: dict[str, str]) -> tuple[Label, ...] | None:
-    if CLASSES_PROPERTY in properties:
-        return _stated_classes(properties[CLASSES_PROPERTY])
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.name in _CLASS_ATTRIBUTES:
-                return tuple(_attribute_values(attribute.ints, attribute.strings))
-    return None
-
-
-def _stated_classes(text: str) -> tuple[Label, ...]:
-    try:
-        classes = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        classes = None
-    if not isinstance(classes, list) or not all(isinstance(label, Label) for label in classes):
-        raise RefusedError(
-            "contract",
-            f"{CLASSES_PROPERTY} is {text!r}",
-            "State a JSON list of numbers, strings or booleans",
-        )
-    return tuple(classes)
-
-
-def _attribute_values(ints: Iterable[int], strings: Iterable[bytes]) -> list[Label]:
-    return [int(value) for value in ints] or [value.decode() for value in strings]
+    return Gate(load_gate_limits()).admit(data, golden)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from model_runtime.session import OnnxSession
+from registry.canary import CanarySplit
 from registry.documents import ChannelEntry, Manifest
 
 
@@ -18,12 +19,19 @@ class ServedModel:
         entry: the generation of the channel that made it serve.
         session: the loaded file.
         since: when it began to serve here.
+        canary: the version that serves beside it, where the generation has one.
     """
 
     manifest: Manifest
     entry: ChannelEntry
     session: OnnxSession
     since: datetime
+    canary: Canary | None = None
+
+    def chosen_for(self, key: bytes) -> ServedModel:
+        """The version for the record or request with `key`: the canary for its share, else this one."""
+        canary = self.canary
+        return canary.model if canary is not None and canary.split.takes(key) else self
 
     @property
     def name(self) -> str:
@@ -49,3 +57,11 @@ class ServedModel:
     def digest(self) -> str:
         """The digest of the model file."""
         return self.manifest.blob.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A version that serves a share of a channel, and the rule that says which keys it gets."""
+
+    model: ServedModel
+    split: CanarySplit

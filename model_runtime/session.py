@@ -14,7 +14,7 @@ from registry.errors import RefusedError
 
 Array = npt.NDArray[Any]
 
-# it would otherwise keep a database of events in the user's cache folder
+# the package switches it off for good before the import; where another import came first, this must do
 onnxruntime.disable_telemetry_events()
 
 # ONNX Runtime's own warnings go to standard error; a model's faults reach the caller as errors
@@ -40,6 +40,8 @@ class OnnxSession:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = _LOG_ERRORS_ONLY
+        # else bytes or a file name may choose ONNX Runtime's own format, which no check here has read
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         try:

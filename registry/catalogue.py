@@ -20,7 +20,9 @@ from registry.documents import (
     utc_now,
 )
 from registry.names import DEFAULT_CHANNEL, ModelReference, is_name, require_name
+from registry.refusals import Refusals
 from registry.rules import Change
+from registry.signing.seal import UNSEALED, Seal
 from registry.stores import Store, open_store
 from registry.versions import Versions
 
@@ -43,15 +45,22 @@ class Registry:
         store: where it lies.
         actor: who is written down for what this object does; None takes `default_actor()`.
         clock: gives the time that entries are stamped with; ordering never depends on it.
+        seal: signs what is written and judges what is trusted; by default neither.
     """
 
     def __init__(
-        self, store: Store, *, actor: str | None = None, clock: Callable[[], datetime] = utc_now
+        self,
+        store: Store,
+        *,
+        actor: str | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        seal: Seal = UNSEALED,
     ) -> None:
         self.store = store
         self.actor = actor or default_actor()
         self.consumers = Consumers(store)
         self._clock = clock
+        self.seal = seal
 
     @classmethod
     def open(cls, url: str, *, actor: str | None = None) -> Registry:
@@ -64,11 +73,15 @@ class Registry:
 
     def versions(self, model: str) -> Versions:
         """The versions of `model`, which need not exist."""
-        return Versions(self.store, model, clock=self._clock)
+        return Versions(self.store, model, clock=self._clock, seal=self.seal)
 
     def channel(self, model: str, name: str = DEFAULT_CHANNEL) -> Channel:
         """A channel of `model`, which need not exist."""
-        return Channel(self.store, model, name, clock=self._clock)
+        return Channel(self.store, model, name, clock=self._clock, seal=self.seal)
+
+    def refusals(self, model: str) -> Refusals:
+        """The ledger of a model's refused candidates."""
+        return Refusals(self.store, model, clock=self._clock)
 
     def models(self) -> list[str]:
         """The names of all models that have a version."""

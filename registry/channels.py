@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,21 +16,35 @@ from registry.hints import Hints
 from registry.log import AppendLog
 from registry.names import require_name
 from registry.rules import Change, Decision
+from registry.signing.seal import UNSEALED, Seal
 from registry.stores.base import Store
 from registry.versions import Versions
+
+UNDO_REACH = 32
+"""So many steps back a rollback to a named version looks for where that version served before.
+
+From one further back, or beyond an entry that cannot be read, one goes back again only by naming a version.
+"""
 
 
 class Channel:
     """The channel `name` of `model` in `store`."""
 
     def __init__(
-        self, store: Store, model: str, name: str, *, clock: Callable[[], datetime] = utc_now
+        self,
+        store: Store,
+        model: str,
+        name: str,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        seal: Seal = UNSEALED,
     ) -> None:
         self.model = require_name(model, what="model")
         self.name = require_name(name, what="channel")
         self._log = AppendLog(store, keys.channel(model, name))
         self._hints = Hints(store)
         self._clock = clock
+        self.seal = seal
 
     def __str__(self) -> str:
         return f"{self.model}:{self.name}"
@@ -86,6 +101,7 @@ class Channel:
 
         Raises:
             BrokenChainError: an entry leads forwards, or one is missing.
+            RefusedError: nobody trusted vouches for one (gate `signature`).
         """
         while (generation := entry.undoes_to) is not None:
             if generation >= entry.generation:
@@ -94,6 +110,8 @@ class Channel:
                     "which is no older one: the entry was not written by this program"
                 )
             entry = self.get(generation)
+            # no chain of digests leads here from the head: each entry must be trusted by itself
+            self._require_trusted(entry, "name a version that you trust with --to VERSION")
             yield entry
 
     def rollback_version(self, head: ChannelEntry) -> int:
@@ -114,13 +132,13 @@ class Channel:
     def newer_than(self, entry: ChannelEntry) -> list[ChannelEntry]:
         """The entries beyond `entry`, oldest first, none where nothing is new; the poll of a follower.
 
-        One read where nothing is new; one more for every generation behind, each link checked.
+        One read where nothing is new; two more for every generation behind, each link checked.
 
         Raises:
             BrokenChainError: an entry does not name the one before it.
         """
         newer, newest = [], entry
-        while (data := self._log.read(newest.generation + 1)) is not None:
+        while (data := self._log.confirmed(newest.generation + 1)) is not None:
             following = self._decode(newest.generation + 1, data)
             self._require_link(newest, following)
             newer.append(following)
@@ -162,13 +180,19 @@ class Channel:
             ConflictError: the channel is not at `change.expect`.
             ChannelHeldError: the channel is held, or a canary runs.
             RefusedError: the version's contract is another, and `change` does not allow that (gate
-                `contract`); or its file is gone (gate `blob`).
+                `contract`); its file is gone (gate `blob`); or nobody trusted vouches for the version or,
+                unless forced, for `head`, or would for the new entry (gate `signature`).
         """
+        if head is not None and not change.force:
+            self._require_trusted(
+                head, f"put a signed entry over it: ferry promote {self.model}@VERSION --force"
+            )
         decision = rules.decide(head, change, channel=str(self))
         named = self._named(change, decision, head, versions)
         if head is not None and not change.contract_change:
             self._require_contract(head.version, named, versions)
-        return ChannelEntry(
+        now = self._clock()
+        entry = ChannelEntry(
             model=self.model,
             channel=self.name,
             generation=decision.generation,
@@ -181,12 +205,14 @@ class Channel:
             contract_change=change.contract_change,
             actor=actor,
             reason=reason,
-            at=self._clock(),
+            at=now,
             op_id=uuid.uuid4().hex,
             previous=head.digest if head else None,
             undoes_to=self._undo_generation(head, change, decision),
             canary=named.canary,
+            expires_at=self.seal.expiry(now),
         )
+        return self.seal.sign(entry)
 
     def append(self, entry: ChannelEntry) -> ChannelEntry:
         """Write an entry that was drafted; on return it is there for good.
@@ -200,9 +226,16 @@ class Channel:
         return entry
 
     def _undo_generation(self, head: ChannelEntry | None, change: Change, decision: Decision) -> int | None:
-        restored = None
-        if head is not None and change.operation is Operation.ROLLBACK and decision.version != head.version:
-            restored = rules.restored_entry(self.undo_chain(head), decision.version)
+        if head is None or change.operation is not Operation.ROLLBACK or decision.version == head.version:
+            return rules.undo_generation(head, decision, None)
+        chain = self.undo_chain(head)
+        try:
+            restored = rules.restored_entry(itertools.islice(chain, UNDO_REACH), decision.version)
+            if restored is None and next(chain, None) is not None:
+                return None
+        except (RefusedError, UntrustedAnswerError):
+            # the version to go back to was named; what cannot be read or trusted must not stand in the way
+            return None
         return rules.undo_generation(head, decision, restored)
 
     def _named(
@@ -249,6 +282,12 @@ class Channel:
                 "it lies in a wrong place"
             )
         return entry
+
+    def _require_trusted(self, entry: ChannelEntry, way_out: str) -> None:
+        try:
+            self.seal.require(entry)
+        except RefusedError as error:
+            raise RefusedError(error.gate, error.reason, f"Find out who wrote it; then {way_out}") from error
 
     def _require_link(self, previous: ChannelEntry | None, entry: ChannelEntry) -> None:
         expected = previous.digest if previous else None

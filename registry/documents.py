@@ -207,7 +207,12 @@ class ChannelEntry(Document):
 
 
 class ServedModelReport(Record):
-    """What a consumer serves of one channel, and the last thing that went wrong with it."""
+    """What a consumer serves of one channel, and the last thing that went wrong with it.
+
+    `answered` counts records or requests by version since the consumer started; `polled_at` is when it last
+    learnt how far the channel has come; `fresh_until` is until when someone vouched for the channel's freshness,
+    none where nobody limits it.
+    """
 
     model: str
     channel: str
@@ -219,6 +224,11 @@ class ServedModelReport(Record):
     last_error: str | None = None
     refused_generation: int | None = None
     refused_gate: str | None = None
+    canary_version: int | None = None
+    canary_percent: float | None = None
+    answered: dict[str, int] = Field(default_factory=dict)
+    polled_at: AwareDatetime | None = None
+    fresh_until: AwareDatetime | None = None
 
 
 class Heartbeat(Document):

@@ -11,6 +11,7 @@
     └── StoreError              the store cannot be reached, or its answer cannot be trusted
         ├── StoreUnreachableError   no answer, or an answer that says "try later"
         ├── StoreDeniedError        wrong credentials, missing rights, no such bucket
+        │   └── MissingRightError       good credentials that may not do this one thing
         ├── OutcomeUnknownError     a write was sent and nothing tells whether it was kept
         └── UntrustedAnswerError    an answer that breaks the log's promises
             ├── CorruptDocumentError    bytes that are no document of their kind
@@ -30,6 +31,7 @@ __all__ = [
     "CorruptDocumentError",
     "DigestMismatchError",
     "FerryError",
+    "MissingRightError",
     "NotFoundError",
     "OutcomeUnknownError",
     "RefusedError",
@@ -98,6 +100,22 @@ class StoreUnreachableError(StoreError):
 
 class StoreDeniedError(StoreError):
     """The store answered that it will not: wrong credentials, missing rights, no such bucket."""
+
+
+class MissingRightError(StoreDeniedError):
+    """The store knows these credentials, and they may not do this.
+
+    Args:
+        store: where it lies.
+        right: what is missing, as the store's own policies say it: `s3:PutObject on bucket/key`.
+    """
+
+    def __init__(self, store: str, right: str) -> None:
+        super().__init__(
+            f"{store} does not let these credentials do that: they lack {right}. Use others, or have it "
+            "granted; `ferry doctor` shows what these may do"
+        )
+        self.right = right
 
 
 class OutcomeUnknownError(StoreError):

@@ -7,12 +7,12 @@ wrong costs time and nothing else. So every failure to read or write it is passe
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from registry.errors import StoreError
-from registry.keys import HINT
+from registry.errors import StoreError, UsageError
+from registry.keys import HINT, NUMBER_WIDTH
 from registry.schema import Document, Record
 from registry.stores.base import ObjectMissingError, Store
 
@@ -22,12 +22,15 @@ _ATTEMPTS = 3
 FURTHEST_AHEAD = 64
 """So far may others have come since an entry was written; what claims more is taken for wrong, and mended."""
 
+# what no log can count to is no hint
+_Number = Annotated[int, Field(ge=0, lt=10**NUMBER_WIDTH)]
+
 
 class ModelHint(Record):
     """How many versions a model has, and the newest generation of each of its channels: at least so many."""
 
-    versions: int = Field(default=0, ge=0)
-    channels: dict[str, int] = Field(default_factory=dict)
+    versions: _Number = 0
+    channels: dict[str, _Number] = Field(default_factory=dict)
 
 
 class Hint(Document):
@@ -80,7 +83,7 @@ class Hints:
             hint = present.model_copy(update={"models": {**present.models, model: merged}})
             try:
                 self._store.put(HINT, hint.encode())
-            except StoreError:
+            except (StoreError, UsageError):  # the latter: what was read holds something JSON cannot hold
                 return
 
 

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import cast
 
-from registry.documents import ModelFacts
+from registry.documents import GoldenRows, ModelFacts
 from registry.errors import UsageError
 
 GROUP = "modelferry.inspectors"
 
-Inspector = Callable[[bytes], ModelFacts]
-"""Reads the bytes of a model; raises `RefusedError` where they are no model that can be served."""
+Inspector = Callable[[bytes, GoldenRows | None], ModelFacts]
+"""Judges the bytes of a model, with the golden rows it is published with, and tells what it holds; raises
+`RefusedError` where it must not be served."""
 
 
 def load_inspector(model_format: str = "onnx") -> Inspector:

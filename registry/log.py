@@ -2,7 +2,8 @@
 
 One write of number n succeeds for exactly one writer, and that is the whole concurrency control. After a
 timeout the outcome is unknown; the same bytes are offered again under the same number until the store
-shows whose they are. They carry a random `op_id`, so equal bytes are one's own.
+shows whose they are. They carry a random `op_id`, so equal bytes are one's own. What is written is read back,
+and what is built upon is read twice: no answer of the store is believed alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from registry.errors import BrokenChainError, ConflictError, OutcomeUnknownError, StoreUnreachableError
+from registry.errors import (
+    BrokenChainError,
+    ConflictError,
+    OutcomeUnknownError,
+    StoreError,
+    StoreUnreachableError,
+    UntrustedAnswerError,
+)
 from registry.keys import NUMBER_WIDTH
 from registry.stores.base import ObjectMissingError, Store
 
@@ -41,29 +49,48 @@ class AppendLog:
         except ObjectMissingError:
             return None
 
+    def confirmed(self, number: int) -> bytes | None:
+        """The bytes of entry `number` as two reads show them, None where it is not written yet.
+
+        For what is built upon or remembered: one bit that flips on the way to a writer would break the
+        chain for good.
+
+        Raises:
+            UntrustedAnswerError: no two reads agree.
+        """
+        seen = self.read(number)
+        for _ in range(ATTEMPTS - 1):
+            again = None if seen is None else self.read(number)
+            if seen == again:
+                return seen
+            seen = again
+        raise UntrustedAnswerError(
+            f"the store shows other bytes of {self.key(number)} each time it is asked; "
+            "look for a bad disk, memory or proxy on the way to it"
+        )
+
     def require(self, number: int) -> bytes:
-        """The bytes of an entry that must be there.
+        """The bytes of an entry that must be there, as two reads show them.
 
         Raises:
             BrokenChainError: it is not.
         """
-        data = self.read(number)
-        if data is None:
-            raise self._hole(number)
-        return data
+        return self._there(number, self.confirmed(number))
 
     def require_many(self, numbers: Iterable[int]) -> Iterator[bytes]:
         """The bytes of entries that must be there, in the order asked for, several read at a time.
+
+        Each is read once: those who ask for many check the chain.
 
         Raises:
             BrokenChainError: one is not there.
         """
         wanted = list(numbers)
         if len(wanted) <= 1:  # a thread costs more than it saves
-            yield from map(self.require, wanted)
+            yield from map(self._read_one, wanted)
             return
         with ThreadPoolExecutor(READERS, thread_name_prefix="read-log") as pool:
-            yield from pool.map(self.require, wanted)
+            yield from pool.map(self._read_one, wanted)
 
     def numbers(self, *, after: int = 0) -> Iterator[int]:
         """The numbers of the entries beyond `after`, ascending; foreign objects are passed over."""
@@ -86,7 +113,7 @@ class AppendLog:
         A number that is missing below the newest is no matter here: nothing is ever written into the gap, and
         whoever walks the log is told of it.
         """
-        known = self.read(at_least) if at_least else None
+        known = self.confirmed(at_least) if at_least else None
         start = 0 if known is None else at_least
         head = max(self.numbers(after=start), default=start)
         if head == 0:
@@ -94,33 +121,88 @@ class AppendLog:
         return head, known if known is not None and head == start else self.require(head)
 
     def append(self, number: int, data: bytes) -> None:
-        """Write `data` as entry `number`; on return it is there for good.
+        """Write `data` as entry `number`; on return it is there for good, and was read back.
 
         Raises:
             ConflictError: another writer's entry has that number.
-            OutcomeUnknownError: the store gave no answer to any attempt.
+            StoreDeniedError: the store refused it, and nothing was written.
+            OutcomeUnknownError: the store gave no answer that tells.
         """
+        offer = _Offer(self, number, data)
         pause = FIRST_PAUSE
         for attempt in range(ATTEMPTS):
             if attempt:
                 self._pause(pause)
                 pause *= 2
-            try:
-                if self._store.put_if_absent(self.key(number), data):
-                    return
-                found = self.read(number)
-            except StoreUnreachableError as error:
-                last = error
-                continue
-            if found == data:  # an earlier attempt of ours arrived after all
+            if offer.is_kept():
                 return
-            if found is not None:
-                raise ConflictError(f"{self.key(number)} was written by someone else first")
-            last = StoreUnreachableError("the store says that the entry exists and cannot show it")
         raise OutcomeUnknownError(
-            f"it is not known whether {self.key(number)} was written: {last}. "
+            f"it is not known whether {self.key(number)} was written: {offer.fault}. "
             "Read the log when the store answers again; nothing needs to be undone"
-        ) from last
+        ) from offer.fault
+
+    def put_if_absent(self, number: int, data: bytes) -> bool:
+        """One attempt to write entry `number`; True where this very request wrote it."""
+        return self._store.put_if_absent(self.key(number), data)
+
+    def _read_one(self, number: int) -> bytes:
+        return self._there(number, self.read(number))
+
+    def _there(self, number: int, data: bytes | None) -> bytes:
+        if data is None:
+            raise self._hole(number)
+        return data
 
     def _hole(self, number: int) -> BrokenChainError:
         return BrokenChainError(f"{self.key(number)} is missing from the log; restore it from a backup")
+
+
+class _Offer:
+    """An entry on its way into the log: what is known of it after each attempt."""
+
+    def __init__(self, log: AppendLog, number: int, data: bytes) -> None:
+        self.fault: StoreError | None = None
+        self._log = log
+        self._number = number
+        self._data = data
+        self._acknowledged = False
+
+    def is_kept(self) -> bool:
+        """Offer it once; whether the log shows it now.
+
+        Raises:
+            ConflictError: the log shows another writer's entry.
+            StoreError: the store refused the first attempt, so nothing was written.
+        """
+        try:
+            self._acknowledged |= self._log.put_if_absent(self._number, self._data)
+        except StoreUnreachableError as error:
+            self.fault = error
+            return False
+        except StoreError as error:
+            if self.fault is None and not self._acknowledged:
+                raise
+            self.fault = error  # an earlier attempt may have arrived, so this answer decides nothing
+            return False
+        try:
+            return self._is_shown()
+        except StoreError as error:
+            self.fault = error
+            return False
+
+    def _is_shown(self) -> bool:
+        found = self._log.read(self._number)
+        if found == self._data:
+            return True
+        if found is None:
+            self.fault = StoreUnreachableError("the store says that the entry exists and cannot show it")
+        elif self._acknowledged:
+            self.fault = UntrustedAnswerError(
+                "the store took it and shows other bytes than it was given; `ferry doctor` examines the store"
+            )
+        # a bit that flipped on the way must not make one's own entry look like another writer's
+        elif found == self._log.read(self._number):
+            raise ConflictError(f"{self._log.key(self._number)} was written by someone else first")
+        else:
+            self.fault = UntrustedAnswerError("the store shows other bytes each time it is asked")
+        return False

@@ -34,16 +34,25 @@ class Document(Record):
     schema_version: str = SCHEMA_VERSION
 
     _stored_digest: str | None = PrivateAttr(default=None)
+    _signed_bytes: bytes | None = PrivateAttr(default=None)
 
     @property
     def digest(self) -> str:
         """The digest of the bytes that lie in the store (of the canonical ones, before it was stored)."""
         return self._stored_digest or digest_of(self.encode())
 
+    @property
+    def stored_bytes(self) -> bytes:
+        """The bytes of a signed document as they lie in the store; of any other, its canonical ones.
+
+        Decoding and encoding again may change them: this program writes fields an older one did not know.
+        """
+        return self._signed_bytes or self.encode()
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy; it is a document of its own, so the digest of the stored bytes is not copied."""
+        """A copy; it is a document of its own, so what is known of the stored bytes is not copied."""
         copy = super().model_copy(update=update, deep=deep)
-        copy._stored_digest = None  # noqa: SLF001 - its own class
+        copy._stored_digest = copy._signed_bytes = None  # noqa: SLF001 - its own class
         return copy
 
     def encode(self) -> bytes:
@@ -79,6 +88,8 @@ class Document(Record):
         except ValidationError as error:
             raise CorruptDocumentError(f"{key} is no {cls.kind}: {_first_fault(error)}") from error
         document._stored_digest = digest_of(data)  # noqa: SLF001 - its own class
+        if raw.get("signature") is not None:
+            document._signed_bytes = data  # noqa: SLF001 - likewise
         return document
 
 

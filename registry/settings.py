@@ -5,55 +5,62 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import platformdirs
-from pydantic import Field
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from registry.errors import UsageError
+from registry.durations import parse_duration
+from registry.errors import FerryError, UsageError
+from registry.signing.policy import SignaturePolicy
 
 APPLICATION = "modelferry"
+PREFIX = "FERRY_"
+CONFIG_VARIABLE = "FERRY_CONFIG"
+
+_SERVICES = ("server", "trainer", "console")  # what begins with one of these is for that program to judge
 
 
 def config_file() -> Path:
     """The config file: `FERRY_CONFIG`, else `config.toml` in the user's configuration folder."""
-    named = os.environ.get("FERRY_CONFIG")
-    return Path(named) if named else Path(platformdirs.user_config_dir(APPLICATION)) / "config.toml"
+    named = os.environ.get(CONFIG_VARIABLE)
+    return Path(named) if named else Path(_folder("config")) / "config.toml"
 
 
 def default_store() -> str:
     """A folder under the user's data directory, so that nothing else need be installed."""
-    return (Path(platformdirs.user_data_dir(APPLICATION)) / "registry").absolute().as_uri()
+    return (Path(_folder("data")) / "registry").absolute().as_uri()
 
 
-class Settings(BaseSettings):
+def _folder(kind: str) -> str:
+    import platformdirs  # where everything is named, nobody waits for it
+
+    return str(getattr(platformdirs, f"user_{kind}_dir")(APPLICATION))
+
+
+def _as_seconds(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, BeforeValidator(_as_seconds), Field(gt=0)]
+
+
+class Settings(BaseModel):
     """What `FERRY_*` variables and the config file (the same names, in lower case) may say."""
 
-    model_config = SettingsConfigDict(env_prefix="FERRY_", extra="ignore")
+    model_config = ConfigDict(extra="ignore", validate_default=False)
 
     store: str = Field(default_factory=default_store)
     kafka: str = "127.0.0.1:9092"
-    cache: Path = Field(default_factory=lambda: Path(platformdirs.user_cache_dir(APPLICATION)))
-    state: Path = Field(default_factory=lambda: Path(platformdirs.user_state_dir(APPLICATION)))
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it by name
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - likewise
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then the environment, then the config file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+    cache: Path = Field(default_factory=lambda: Path(_folder("cache")))
+    state: Path = Field(default_factory=lambda: Path(_folder("state")))
+    signing_key: Path | None = None
+    signing_passphrase: SecretStr | None = None
+    trusted_keys: Path | None = None
+    signatures: SignaturePolicy | None = None
+    ratchet: bool | None = None
+    fresh_for: Seconds | None = None
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -74,11 +81,57 @@ def load_settings_of(kind: type[SettingsT], flags: Mapping[str, Any]) -> Setting
     Raises:
         UsageError: as `load_settings`.
     """
+    sources = [
+        _file_values(kind),
+        _environment_values(kind),
+        {name: value for name, value in flags.items() if value not in (None, ())},
+    ]
+    values = {name: value for source in sources for name, value in source.items()}
     try:
-        return kind(**{name: value for name, value in flags.items() if value not in (None, ())})
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{config_file()} is not TOML: {error}") from error
-    except OSError as error:
-        raise UsageError(f"{config_file()} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # pydantic's ValidationError is one
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(_wrong_value(error, sources)) from error
+    except FerryError as error:  # a validator's own words
         raise UsageError(f"a setting is wrong: {error}") from error
+
+
+def _file_values(kind: type[Settings]) -> dict[str, Any]:
+    file = config_file()
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        if not os.environ.get(CONFIG_VARIABLE):
+            return {}
+        raise UsageError(
+            f"{CONFIG_VARIABLE} names {file}, and there is no such file; write it, or unset the variable"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not TOML: {error}") from error
+    for name in values:
+        _require_known(name, kind, file)
+    return values
+
+
+def _require_known(name: str, kind: type[Settings], file: Path) -> None:
+    known = kind.model_fields
+    service = next((prefix for prefix in _SERVICES if name.startswith(f"{prefix}_")), None)
+    if name in known or (service and not any(field.startswith(f"{service}_") for field in known)):
+        return
+    close = get_close_matches(name.lower(), known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"it may say {', '.join(sorted(known))}"
+    raise UsageError(f"{file} says {name!r}, which is no setting; {hint}")
+
+
+def _environment_values(kind: type[Settings]) -> dict[str, str]:
+    found = {name: os.environ.get(PREFIX + name.upper(), "") for name in kind.model_fields}
+    return {name: value for name, value in found.items() if value}  # empty is as good as unset
+
+
+def _wrong_value(error: ValidationError, sources: list[dict[str, Any]]) -> str:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    name = str(fault["loc"][0]) if fault["loc"] else "a setting"
+    spellings = (f"{name!r} in {config_file()}", PREFIX + name.upper(), f"the flag for {name!r}")
+    given = [spelling for spelling, source in zip(spellings, sources, strict=True) if name in source]
+    return f"{given[-1] if given else name} is wrong: {fault['msg']}"

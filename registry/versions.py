@@ -20,6 +20,7 @@ from registry.errors import (
 from registry.hints import Hints
 from registry.log import AppendLog
 from registry.names import require_name
+from registry.signing.seal import UNSEALED, Seal
 from registry.stores.base import ObjectMissingError, Store
 
 # every loser of a race sees the winner's number, so this many publishers may race for one model
@@ -29,12 +30,15 @@ PUBLISH_ATTEMPTS = 64
 class Versions:
     """The manifests of `model` in `store`."""
 
-    def __init__(self, store: Store, model: str, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, store: Store, model: str, *, clock: Callable[[], datetime] = utc_now, seal: Seal = UNSEALED
+    ) -> None:
         self.model = require_name(model, what="model")
         self._store = store
         self._hints = Hints(store)
         self._log = AppendLog(store, keys.versions(model))
         self._clock = clock
+        self.seal = seal
 
     def numbers(self, *, after: int = 0) -> list[int]:
         """All versions beyond `after`, ascending."""
@@ -52,7 +56,7 @@ class Versions:
             NotFoundError: there is no such model or version.
             UntrustedAnswerError: the manifest cannot be read as one of this version.
         """
-        data = self._log.read(version)
+        data = self._log.confirmed(version)
         if data is None:
             raise self._no_version(version)
         return self._decode(version, data)
@@ -87,6 +91,7 @@ class Versions:
 
         Raises:
             UsageError: the manifest would hold what cannot be read again, such as a metric that is no number.
+            RefusedError: the manifest would not be trusted (gate `signature`).
             ConflictError: more publishers raced for a number than can be expected.
             StoreError: the store did not take it; a blob without a manifest is invisible and harmless.
         """
@@ -113,9 +118,11 @@ class Versions:
 
         Raises:
             NotFoundError: there is no such model or version.
-            RefusedError: its file is gone, or has another size (gate `blob`).
+            RefusedError: its file is gone, or has another size (gate `blob`), or nobody trusted vouches for
+                the manifest (gate `signature`).
         """
         manifest = self.get(version)
+        self.seal.require(manifest)
         key = keys.blob(manifest.blob.digest)
         listed = next(iter(self._store.list(key)), None)
         size = listed.size if listed and listed.key == key else None
@@ -146,9 +153,11 @@ class Versions:
         """The model file of `manifest`, checked against its digest.
 
         Raises:
+            RefusedError: nobody trusted vouches for the manifest (gate `signature`).
             DigestMismatchError: the stored bytes are others.
             BrokenChainError: the blob is not there.
         """
+        self.seal.require(manifest)
         what = f"the file of {self.model}@{manifest.version}"
         return require_digest(self.download(manifest), manifest.blob.digest, what=what)
 
@@ -161,7 +170,7 @@ class Versions:
     def _manifest(
         self, number: int, blob: Blob, facts: ModelFacts, training: TrainingRecord, actor: str
     ) -> Manifest:
-        return Manifest(
+        manifest = Manifest(
             model=self.model,
             version=number,
             created_at=self._clock(),
@@ -171,6 +180,7 @@ class Versions:
             **dict(facts),
             **dict(training),
         )
+        return self.seal.sign(manifest)
 
     def _no_version(self, version: int) -> NotFoundError:
         newest = self.newest()

@@ -34,6 +34,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(autouse=True)
 def _private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own configuration, registry or state."""
+    (tmp_path / "no-config.toml").touch()
     monkeypatch.setenv("FERRY_CONFIG", str(tmp_path / "no-config.toml"))
     monkeypatch.setenv("FERRY_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("FERRY_ACTOR", "tester")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import copy
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 from typing import TypeVar
 
-from registry.errors import StoreUnreachableError
+from registry.errors import StoreDeniedError, StoreUnreachableError
 from registry.stores import Listed, ObjectMissingError, Store, Stored
 from registry.stores.memory import MemoryStore
 
@@ -112,6 +112,7 @@ class Fault(Enum):
     LOST_ANSWER = auto()  # the store did it, the caller does not learn so
     DONE_TWICE = auto()  # a proxy repeated it: the caller gets the second answer
     ALREADY_THERE = auto()  # the store did it, and says that something lay there before
+    DENIED = auto()  # the credentials expired just then; the store did nothing
     LATE = auto()  # the caller gives up; the store does it later, after the caller's next requests
 
 
@@ -120,29 +121,37 @@ LATE_BY = 3
 
 
 class FaultyStore(Wrapper):
-    """A store whose requests suffer `faults`, in order, and none once they are used up."""
+    """A store whose requests suffer `faults`, in order, and none once they are used up.
 
-    def __init__(self, inner: Store, faults: list[Fault] | None = None) -> None:
+    Args:
+        inner: the store itself.
+        faults: one for each request, of those that can suffer.
+        only: the requests that can suffer; all by default.
+    """
+
+    def __init__(
+        self, inner: Store, faults: list[Fault] | None = None, *, only: Container[Verb] = frozenset(Verb)
+    ) -> None:
         super().__init__(inner)
+        self._only = only
         self.down = False
         self.requests = 0
         self._faults = iter(faults or ())
         self._late: list[tuple[int, Callable[[], object]]] = []
 
     def get(self, key: str) -> Stored:
-        self._suffer_read()
+        self._suffer(Verb.GET)
         return self.inner.get(key)
 
     def get_if_changed(self, key: str, etag: str) -> Stored | None:
-        self._suffer_read()
+        self._suffer(Verb.GET_IF_CHANGED)
         return self.inner.get_if_changed(key, etag)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        fault = self._next()
+        fault = self._next(Verb.PUT_IF_ABSENT)
         if fault is Fault.LATE:
             self._late.append((self.requests + LATE_BY, lambda: self.inner.put_if_absent(key, data)))
-        if fault in {Fault.LOST_REQUEST, Fault.LATE}:
-            raise StoreUnreachableError("the request was lost")
+        _give_up(fault)
         created = self.inner.put_if_absent(key, data)
         if fault is Fault.LOST_ANSWER:
             raise StoreUnreachableError("the answer was lost")
@@ -151,25 +160,24 @@ class FaultyStore(Wrapper):
         return self.inner.put_if_absent(key, data) if fault is Fault.DONE_TWICE else created
 
     def put(self, key: str, data: bytes) -> None:
-        fault = self._next()
+        fault = self._next(Verb.PUT)
         if fault is Fault.LATE:  # the one reordering that a log survives and a pointer does not
             self._late.append((self.requests + LATE_BY, lambda: self.inner.put(key, data)))
-        if fault in {Fault.LOST_REQUEST, Fault.LATE}:
-            raise StoreUnreachableError("the request was lost")
+        _give_up(fault)
         self.inner.put(key, data)
         if fault is Fault.LOST_ANSWER:
             raise StoreUnreachableError("the answer was lost")
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
-        self._suffer_read()
+        self._suffer(Verb.LIST)
         yield from self.inner.list(prefix, after=after)
 
     def folders(self, prefix: str) -> Iterator[str]:
-        self._suffer_read()
+        self._suffer(Verb.FOLDERS)
         yield from self.inner.folders(prefix)
 
     def delete(self, key: str) -> None:
-        self._suffer_read()
+        self._suffer(Verb.DELETE)
         self.inner.delete(key)
 
     def settle(self) -> None:
@@ -178,17 +186,28 @@ class FaultyStore(Wrapper):
         for _, perform in late:
             perform()
 
-    def _suffer_read(self) -> None:
-        if self._next() in {Fault.LOST_REQUEST, Fault.LOST_ANSWER, Fault.LATE}:
-            raise StoreUnreachableError("no answer")
+    def _suffer(self, verb: Verb) -> None:
+        fault = self._next(verb)
+        _give_up(fault)
+        if fault is Fault.LOST_ANSWER:
+            raise StoreUnreachableError("the answer was lost")
 
-    def _next(self) -> Fault:
+    def _next(self, verb: Verb) -> Fault:
         self.requests += 1
         due = [perform for when, perform in self._late if when <= self.requests]
         self._late = [(when, perform) for when, perform in self._late if when > self.requests]
         for perform in due:
             perform()
-        return Fault.LOST_REQUEST if self.down else next(self._faults, Fault.NONE)
+        if self.down:
+            return Fault.LOST_REQUEST
+        return next(self._faults, Fault.NONE) if verb in self._only else Fault.NONE
+
+
+def _give_up(fault: Fault) -> None:
+    if fault in {Fault.LOST_REQUEST, Fault.LATE}:
+        raise StoreUnreachableError("the request was lost")
+    if fault is Fault.DENIED:
+        raise StoreDeniedError("the credentials expired")
 
 
 # --- stores that lie ------------------------------------------------------------------------------
@@ -201,6 +220,7 @@ class Damage(Enum):
     FLIPPED = auto()  # one bit of it
     CUT = auto()  # its second half is missing
     EMPTY = auto()
+    DROPPED = auto()  # as a write: it is not kept at all; as an answer: empty
 
     def done_to(self, data: bytes, where: int) -> bytes:
         """`data` with this damage; `where` chooses the bit."""
@@ -209,7 +229,7 @@ class Damage(Enum):
                 return data
             case Damage.CUT:
                 return data[: len(data) // 2]
-            case Damage.EMPTY:
+            case Damage.EMPTY | Damage.DROPPED:
                 return b""
             case Damage.FLIPPED:
                 damaged = bytearray(data)
@@ -256,13 +276,18 @@ class DamagedWrites(Wrapper):
         self._harms = iter(harms)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        return self.inner.put_if_absent(key, self._harm(data))
+        harm = self._next()
+        if harm.damage is Damage.DROPPED:
+            return missing(self.inner, key)
+        return self.inner.put_if_absent(key, harm(data))
 
     def put(self, key: str, data: bytes) -> None:
-        self.inner.put(key, self._harm(data))
+        harm = self._next()
+        if harm.damage is not Damage.DROPPED:
+            self.inner.put(key, harm(data))
 
-    def _harm(self, data: bytes) -> bytes:
-        return next(self._harms, Harm(Damage.NONE))(data)
+    def _next(self) -> Harm:
+        return next(self._harms, Harm(Damage.NONE))
 
 
 class StaleStore(Wrapper):

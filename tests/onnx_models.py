@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from model_runtime.inspection import inspect_model
+from model_runtime.facts import read_facts as inspect_model
 from registry.documents import GoldenRows, TrainingRecord
 
 OPSET = 17

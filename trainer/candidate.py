@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from model_runtime.inspection import inspect_model
-from registry.documents import Evaluation, ModelFacts, TrainingRecord
+from registry.documents import Evaluation, TrainingRecord
 from registry.errors import RefusedError
 from trainer.export import Precision, export_onnx
 from trainer.learner import ESTIMATOR, FRAMEWORK
@@ -23,7 +22,6 @@ class ExportedModel:
     """An ONNX file that passed the parity gate, and everything its manifest will say."""
 
     data: bytes
-    facts: ModelFacts
     training: TrainingRecord
     records: int
     accuracy: float | None
@@ -83,6 +81,4 @@ def _export(training: Training, precision: Precision) -> ExportedModel:
             EXPORT_LABEL: f"{progress.run}-{progress.records}",
         },
     )
-    return ExportedModel(
-        data, inspect_model(data), record, progress.records, metrics.get("accuracy"), precision
-    )
+    return ExportedModel(data, record, progress.records, metrics.get("accuracy"), precision)

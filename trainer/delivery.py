@@ -13,6 +13,7 @@ import structlog
 from registry import Registry
 from registry.documents import ChannelEntry, Manifest
 from registry.errors import ChannelHeldError, ConflictError
+from registry.inspection import Inspector
 from streams.pipeline import Pipeline
 from trainer.candidate import EXPORT_LABEL, RUN_LABEL, ExportedModel
 from trainer.metrics import TrainerMetrics
@@ -33,9 +34,11 @@ class Delivery:
         run: str,
         last_version: int | None,
         metrics: TrainerMetrics,
+        inspect: Inspector,
         log: Any = None,
     ) -> None:
         self._registry = registry
+        self._inspect = inspect
         self._pipeline = pipeline
         self._run = run
         self._metrics = metrics
@@ -54,6 +57,8 @@ class Delivery:
         """Publish `model` unless that was done already, and promote it if the policy says so.
 
         Raises:
+            RefusedError: the load gate refuses the file, as every consumer would.
+            GateUnavailableError: the gate could not judge it; try again.
             StoreError: the store did not do its part; try again.
             ConflictError: too many others write at once; try again.
         """
@@ -68,8 +73,9 @@ class Delivery:
         return manifest
 
     def _publish(self, model: ExportedModel) -> Manifest:
+        facts = self._inspect(model.data, model.training.golden)
         training = model.training.model_copy(update={"parent_version": self._last_version})
-        manifest = self._registry.publish(self._pipeline.model, model.data, model.facts, training)
+        manifest = self._registry.publish(self._pipeline.model, model.data, facts, training)
         self._log.info(
             "published",
             version=manifest.version,

@@ -10,7 +10,7 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.pipeline import Pipeline as SklearnPipeline
 
-from model_runtime.inspection import CLASSES_PROPERTY, ROLE_PROPERTY
+from model_runtime.facts import CLASSES_PROPERTY, ROLE_PROPERTY
 from registry.documents import Label, Role
 from registry.errors import RefusedError
 

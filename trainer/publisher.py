@@ -8,7 +8,8 @@ from typing import Any
 
 import structlog
 
-from registry.errors import ConflictError, FerryError, StoreError
+from model_runtime.gate import GateUnavailableError
+from registry.errors import ConflictError, FerryError, RefusedError, StoreError
 from trainer.candidate import ExportedModel
 from trainer.delivery import Delivery
 from trainer.metrics import TrainerMetrics
@@ -90,9 +91,15 @@ class Publisher:
         while True:
             try:
                 manifest = self._delivery.deliver(model)
-            except (StoreError, ConflictError) as error:
+            except (StoreError, ConflictError, GateUnavailableError) as error:
                 self._failed_at = self._failed_at or time.monotonic()
                 self._tell_failure(model, error, pause)
+            except RefusedError as error:
+                self._metrics.refuse(error.gate)
+                self._log.error(
+                    "publish_refused", records=model.records, gate=error.gate, reason=error.reason
+                )
+                return
             except FerryError as error:  # such as a name the registry will not take: no retry can help
                 self._metrics.publish_failures.inc()
                 self._log.error("publish_refused", records=model.records, error=str(error))

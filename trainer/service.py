@@ -6,7 +6,8 @@ import threading
 
 import structlog
 
-from registry import Registry
+from model_runtime.gate import Gate, load_gate_limits
+from registry.opening import open_registry
 from registry.settings import Settings
 from streams.pipeline import Pipeline
 from trainer.delivery import Delivery
@@ -36,7 +37,7 @@ def run_trainer(
         FerryError: as the parts raise at the start; once it runs, only the state file and the end can.
     """
     log = structlog.get_logger().bind(pipeline=pipeline.name)
-    registry = Registry.open(settings.store)
+    registry = open_registry(settings)
     state = StateFile(settings.state / _STATE_FOLDER, pipeline)
     state.acquire()
     try:
@@ -53,6 +54,7 @@ def run_trainer(
             run=training.progress.run,
             last_version=training.progress.last_version,
             metrics=metrics,
+            inspect=Gate(load_gate_limits()).admit,
             log=log,
         )
         publisher = Publisher(delivery, metrics, log=log)

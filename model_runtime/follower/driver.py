@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import random
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import structlog
 
-from model_runtime.cache import BlobCache
 from model_runtime.follower import rules
-from model_runtime.follower.stages import Candidate, Stages
-from model_runtime.memory import release_free_memory
+from model_runtime.follower.performer import Performer
+from model_runtime.identity import consumer_name
 from model_runtime.served import ServedModel
 from registry.catalogue import Registry
-from registry.documents import ChannelEntry, ModelFacts, ServedModelReport, utc_now
+from registry.documents import ModelFacts, ServedModelReport, utc_now
 from registry.errors import FerryError, RefusedError
 from registry.names import DEFAULT_CHANNEL
+from registry.ratchet import Ratchet
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +47,12 @@ class FollowerObserver:
     def failed(self, reason: str) -> None:
         """Something transient went wrong; it is tried again."""
 
+    def expired(self, fresh_until: datetime) -> None:
+        """Nobody vouched for the channel's freshness since `fresh_until`; what serves goes on."""
+
+    def polled(self) -> None:
+        """The channel was read: what serves is as new as the channel was then, or on its way to be."""
+
 
 class Follower:
     """Follows one channel of one model, from `start` to `stop`.
@@ -63,6 +68,12 @@ class Follower:
         settings: how often to look.
         accept: the consumer's own demand on a contract; raises `RefusedError` where it is not met.
         observer: told of swaps, refusals and failures.
+        consumer: this process's name among all consumers, for the ledger of refusals.
+        state: a folder to remember the highest generation in, across restarts; None forgets it.
+
+    Attributes:
+        answers: gives the records or requests answered by each version; whoever answers them sets it, and the
+            heartbeats tell it.
     """
 
     def __init__(
@@ -75,25 +86,31 @@ class Follower:
         settings: FollowerSettings | None = None,
         accept: Callable[[ModelFacts], None] | None = None,
         observer: FollowerObserver | None = None,
+        consumer: str | None = None,
+        state: Path | None = None,
     ) -> None:
         self.model = model
         self.channel = channel
         self.current: ServedModel | None = None
-        self.previous: ServedModel | None = None
         self.swaps = 0
+        self.answers: Callable[[], Mapping[int, int]] = dict
         self._log = log.bind(model=model, channel=channel)
-        self._channel = registry.channel(model, channel)
         self._settings = settings or FollowerSettings()
-        self._stages = Stages(registry, BlobCache(cache), accept)
+        self._performer = Performer(
+            registry,
+            model,
+            channel,
+            consumer=consumer or consumer_name("consumer"),
+            cache=cache,
+            accept=accept,
+            ratchet=Ratchet(state, registry.store.url, model, channel) if state else None,
+        )
+        self._told_expiry: datetime | None = None
         self._observers = [observer or FollowerObserver()]
         self._state = rules.State()
-        self._handled: ChannelEntry | None = None
-        self._candidate: Candidate | None = None
-        self._may_break_contract = False
-        self._found_at = 0.0
-        self._swap_seconds = 0.0
         self._serving = threading.Event()
         self._stopping = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"follow-{model}-{channel}", daemon=True)
 
     # --- for callers, on any thread ---------------------------------------------------------------
@@ -105,8 +122,18 @@ class Follower:
     def stop(self, timeout: float = 5.0) -> None:
         """Stop following; what serves goes on serving for whoever holds it."""
         self._stopping.set()
+        self.wake()
         if self._thread.ident is not None:
             self._thread.join(timeout)
+
+    def wake(self) -> None:
+        """Look at the channel now, not when the time between two looks is over; a retry keeps its pause."""
+        self._woken.set()
+
+    @property
+    def handled(self) -> int:
+        """The highest generation that was served or refused here."""
+        return self._state.handled
 
     def observe(self, observer: FollowerObserver) -> None:
         """Tell `observer` too; to be called before `start`."""
@@ -117,18 +144,31 @@ class Follower:
         self._serving.wait(timeout)
         return self.current
 
+    @property
+    def previous(self) -> ServedModel | None:
+        """What served before the present session, still warm; None where there is nothing of the kind."""
+        return self._performer.previous
+
     def serving(self, version: int) -> ServedModel | None:
-        """The warm model of `version`: the one that serves or the one before it; else None."""
+        """The warm model of `version`: what serves, its canary, or what served before; else None."""
         for served in (self.current, self.previous):
-            if served is not None and served.version == version:
+            if served is None:
+                continue
+            if served.version == version:
                 return served
+            if served.canary is not None and served.canary.model.version == version:
+                return served.canary.model
         return None
 
     def report(self) -> ServedModelReport:
         """What this follower serves and what went wrong last, for a heartbeat."""
         state, current = self._state, self.current
+        canary = current.entry.canary if current else None
         refusal = state.refusal
         error = state.last_error or (f"refused by {refusal.gate}: {refusal.reason}" if refusal else None)
+        fresh_until = self._performer.fresh_until
+        if error is None and _is_over(fresh_until):
+            error = f"nobody vouched for the channel's freshness since {fresh_until:%Y-%m-%d %H:%M:%S %Z}"
         return ServedModelReport(
             model=self.model,
             channel=self.channel,
@@ -140,6 +180,11 @@ class Follower:
             last_error=error,
             refused_generation=refusal.target.generation if refusal else None,
             refused_gate=refusal.gate if refusal else None,
+            canary_version=canary.version if canary else None,
+            canary_percent=canary.percent if canary else None,
+            answered={str(version): count for version, count in sorted(self.answers().items())},
+            polled_at=self._performer.polled_at,
+            fresh_until=fresh_until,
         )
 
     # --- on the follower's thread -----------------------------------------------------------------
@@ -151,12 +196,13 @@ class Follower:
             self._state, action = rules.step(self._state, event)
             # told after the step, so that whoever asks for a report meanwhile gets the new one
             self._announce(performed, event)
+            self._warn_if_expired()
 
     def _perform(self, action: rules.Action) -> rules.Event:
         try:
             return self._perform_unguarded(action)
         except RefusedError as error:
-            return rules.Rejected(error.gate, error.reason)
+            return rules.Rejected(error.gate, error.reason, error.remedy)
         except FerryError as error:
             return rules.Failed(str(error))
         except Exception as error:  # noqa: BLE001 - a follower that dies in silence serves a stale model
@@ -166,82 +212,38 @@ class Follower:
     def _perform_unguarded(self, action: rules.Action) -> rules.Event:
         match action:
             case rules.Poll():
-                return self._poll()
+                return self._performer.poll()
+            case rules.LookBack():
+                return self._performer.look_back()
             case rules.RunStage(stage, _):
-                incumbent = self.current.manifest if self.current else None
-                self._stages.run(stage, self._require_candidate(), incumbent)
-                return rules.Passed()
-            case rules.Swap(target, kept):
-                self._swap(self._kept(target) if kept else self._warmed())
-                return rules.Passed()
+                return self._performer.run(stage)
+            case rules.Swap():
+                return self._swap()
             case rules.Refuse(refusal):
-                self._handled, self._candidate = self._require_candidate().entry, None
-                self._tell(lambda observer: observer.refused(refusal))
-                release_free_memory()
-                return rules.Woke()
+                return self._performer.refuse(refusal)
             case rules.Rest(retry):
-                self._candidate = None
-                self._stopping.wait(self._pause(retry))
+                self._performer.drop_candidate()
+                self._rest(retry)
                 return rules.Woke()
 
-    def _poll(self) -> rules.Event:
-        unseen = self._unseen()
-        if not unseen:
-            return rules.NothingNew()
-        newest = unseen[-1]
-        # an allowed change stays allowed for what comes after it, until something of it serves here
-        self._may_break_contract |= any(entry.contract_change for entry in unseen)
-        self._candidate = Candidate(newest, may_break_contract=self._may_break_contract)
-        self._found_at = time.monotonic()
-        return rules.Found(rules.Target(newest.generation, newest.version, newest.blob_digest))
-
-    def _unseen(self) -> list[ChannelEntry]:
-        if self._handled is not None:
-            return self._channel.newer_than(self._handled)
-        head = self._channel.head()
-        return [] if head is None else [head]
-
-    def _kept(self, target: rules.Target) -> ServedModel:
-        kept = self.serving(target.version)
-        if kept is None:
-            raise ValueError(f"no session of version {target.version} is kept")
-        return ServedModel(kept.manifest, self._require_candidate().entry, kept.session, self._since(kept))
-
-    def _since(self, kept: ServedModel) -> datetime:
-        return kept.since if kept is self.current else utc_now()
-
-    def _warmed(self) -> ServedModel:
-        candidate = self._require_candidate()
-        return ServedModel(
-            candidate.require_manifest(), candidate.entry, candidate.require_session(), utc_now()
-        )
-
-    def _swap(self, served: ServedModel) -> None:
-        replaced = self.current
-        self.current = served
-        if replaced is not None and replaced.session is not served.session:
-            self.previous = replaced
+    def _swap(self) -> rules.Event:
+        swapped = self._performer.swap()
+        self.current = self._performer.current
         self.swaps += 1
-        self._handled, self._candidate = served.entry, None
-        self._may_break_contract = False
         self._serving.set()
-        self._swap_seconds = time.monotonic() - self._found_at
-        release_free_memory()
+        return swapped
 
-    def _require_candidate(self) -> Candidate:
-        if self._candidate is None:
-            raise ValueError("there is no candidate")
-        return self._candidate
-
-    def _pause(self, retry: int) -> float:
+    def _rest(self, retry: int) -> None:
         if retry:
-            return rules.retry_pause(retry, random.random())  # noqa: S311 - jitter is no secret
-        return self._settings.poll_interval
+            self._stopping.wait(rules.retry_pause(retry, random.random()))  # noqa: S311 - jitter is no secret
+        else:
+            self._woken.wait(self._settings.poll_interval)
+            self._woken.clear()
 
     def _announce(self, action: rules.Action, event: rules.Event) -> None:
         match action, event:
             case rules.Swap(), rules.Passed() if served := self.current:
-                seconds = self._swap_seconds
+                seconds = self._performer.swap_seconds
                 self._log.info(
                     "serving", version=served.version, generation=served.generation, seconds=round(seconds, 3)
                 )
@@ -249,10 +251,27 @@ class Follower:
             case _, rules.Failed(reason):
                 self._log.warning("the last good version goes on", reason=reason)
                 self._tell(lambda observer: observer.failed(reason))
-            case _, rules.Rejected(gate, reason):
-                self._log.error("candidate refused, the last good version goes on", gate=gate, reason=reason)
+            case rules.Refuse(refusal), rules.Woke():
+                self._log.error(
+                    "candidate refused",
+                    version=refusal.target.version,
+                    generation=refusal.target.generation,
+                    gate=refusal.gate,
+                    reason=refusal.reason,
+                )
+                self._tell(lambda observer: observer.refused(refusal))
+            case rules.Poll(), rules.NothingNew() | rules.Found():
+                self._tell(lambda observer: observer.polled())
             case _:
                 pass
+
+    def _warn_if_expired(self) -> None:
+        end = self._performer.fresh_until
+        if end is None or end == self._told_expiry or not _is_over(end):
+            return
+        self._told_expiry = end
+        self._log.warning("nobody vouches for the channel's freshness any more", fresh_until=end.isoformat())
+        self._tell(lambda observer: observer.expired(end))
 
     def _tell(self, call: Callable[[FollowerObserver], None]) -> None:
         for observer in self._observers:
@@ -260,3 +279,7 @@ class Follower:
                 call(observer)
             except Exception:  # noqa: BLE001 - an observer's fault must not keep a model from serving
                 self._log.exception("an observer failed")
+
+
+def _is_over(moment: datetime | None) -> bool:
+    return moment is not None and moment < utc_now()

@@ -6,8 +6,8 @@
 - A failure on the way leads back to the last good version. A transient one is tried again, later each time;
   a refused generation is not tried again, only a newer one is.
 - Generations served only ever rise: a rollback is a newer generation that names an older version.
-- A generation that names a version whose session is kept (the one that serves, or the one before it) is
-  swapped in at once: a hold loads nothing, and a rollback by one version is instant.
+- A newcomer whose first candidate is refused has no last good version. It looks back along what a rollback of
+  the channel would lead to, and serves the newest of that which passes, until a newer generation does.
 """
 
 from __future__ import annotations
@@ -44,18 +44,15 @@ class Target:
     version: int
     digest: str
 
-    def same_model(self, other: Target | None) -> bool:
-        """Whether both name the same version and file, under whatever generation."""
-        return other is not None and (self.version, self.digest) == (other.version, other.digest)
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A candidate that must not serve, the gate that said so, and why."""
+    """A candidate that must not serve, the gate that said so, why, and what helps."""
 
     target: Target
     gate: str
     reason: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +61,18 @@ class State:
 
     `handled` is the highest generation that was served or refused; polls ask for what is newer.
     `failures` counts transient failures in a row; `last_error` is the newest of them, until one succeeds.
+    `refusal` is that of the highest generation, for as long as nothing newer serves. `looks_back` says that
+    nothing serves and older versions are left to try.
     """
 
     phase: Phase = Phase.FOLLOWING
     serving: Target | None = None
-    previous: Target | None = None
     candidate: Target | None = None
     handled: int = 0
     failures: int = 0
     last_error: str | None = None
     refusal: Refusal | None = None
+    looks_back: bool = False
 
 
 # --- events: what came of performing an action ----------------------------------------------------
@@ -97,6 +96,18 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundBehind:
+    """Looking back found an older generation, one that served before what was refused."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class NothingBehind:
+    """There is no older version left to try."""
+
+
+@dataclass(frozen=True, slots=True)
 class Passed:
     """The stage, or the swap, was performed."""
 
@@ -114,9 +125,10 @@ class Rejected:
 
     gate: str
     reason: str
+    remedy: str = ""
 
 
-Event = Woke | NothingNew | Found | Passed | Failed | Rejected
+Event = Woke | NothingNew | Found | FoundBehind | NothingBehind | Passed | Failed | Rejected
 
 # --- actions: what to perform next ----------------------------------------------------------------
 
@@ -129,6 +141,11 @@ class Poll:
 
 
 @dataclass(frozen=True, slots=True)
+class LookBack:
+    """Find what rollbacks would lead to, the nearest that was not refused yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunStage:
     """Take the candidate through one stage."""
 
@@ -138,10 +155,9 @@ class RunStage:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """Let the target serve: one reference assignment. Its session is `kept` or was just warmed."""
+    """Let the target serve: one reference assignment."""
 
     target: Target
-    kept: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +174,7 @@ class Rest:
     retry: int = 0
 
 
-Action = Poll | RunStage | Swap | Refuse | Rest
+Action = Poll | LookBack | RunStage | Swap | Refuse | Rest
 
 
 def step(state: State, event: Event) -> tuple[State, Action]:
@@ -170,30 +186,30 @@ def step(state: State, event: Event) -> tuple[State, Action]:
     match event:
         case Woke():
             return state, Poll(state.handled)
-        case NothingNew():
-            return replace(state, failures=0, last_error=None), Rest()
-        case Found(target):
-            return _found(state, target)
+        case NothingNew() | NothingBehind():
+            return _nothing(state, behind=isinstance(event, NothingBehind))
+        case Found(target) | FoundBehind(target):
+            return _found(state, target, behind=isinstance(event, FoundBehind))
         case Passed():
             return _passed(state)
         case Failed(reason):
-            failures = state.failures + 1
-            return replace(_at_rest(state), failures=failures, last_error=reason), Rest(failures)
-        case Rejected(gate, reason):
-            return _rejected(state, gate, reason)
+            return _failed(state, reason)
+        case Rejected():
+            return _rejected(state, event)
 
 
-def _found(state: State, target: Target) -> tuple[State, Action]:
-    if target.generation <= state.handled:
-        return step(
+def _nothing(state: State, *, behind: bool) -> tuple[State, Action]:
+    state = replace(state, failures=0, last_error=None, looks_back=state.looks_back and not behind)
+    return state, LookBack() if state.looks_back else Rest()
+
+
+def _found(state: State, target: Target, *, behind: bool) -> tuple[State, Action]:
+    if target.generation <= state.handled and not behind:
+        return _failed(
             state,
-            Failed(
-                f"the store shows generation {target.generation} after {state.handled}: "
-                "the channel went backwards"
-            ),
+            f"the store shows generation {target.generation} after {state.handled}: "
+            "the channel went backwards",
         )
-    if target.same_model(state.serving) or target.same_model(state.previous):
-        return replace(state, candidate=target, phase=Phase.SERVING), Swap(target, kept=True)
     return replace(state, candidate=target, phase=Phase.FETCHING), RunStage(Phase.FETCHING, target)
 
 
@@ -203,23 +219,35 @@ def _passed(state: State) -> tuple[State, Action]:
     if state.phase is Phase.SERVING:  # the swap itself was performed
         return _serve(state, state.candidate)
     if state.phase is Phase.WARMING:
-        return replace(state, phase=Phase.SERVING), Swap(state.candidate, kept=False)
+        return replace(state, phase=Phase.SERVING), Swap(state.candidate)
     following = STAGES[STAGES.index(state.phase) + 1]
     return replace(state, phase=following), RunStage(following, state.candidate)
 
 
 def _serve(state: State, target: Target) -> tuple[State, Action]:
-    previous = state.previous if target.same_model(state.serving) else state.serving
-    return State(phase=Phase.SERVING, serving=target, previous=previous, handled=target.generation), Poll(
-        target.generation
-    )
+    # what serves instead of a refused generation does not make that one good
+    refusal = state.refusal if target.generation < state.handled else None
+    handled = max(state.handled, target.generation)
+    return State(phase=Phase.SERVING, serving=target, handled=handled, refusal=refusal), Poll(handled)
 
 
-def _rejected(state: State, gate: str, reason: str) -> tuple[State, Action]:
+def _failed(state: State, reason: str) -> tuple[State, Action]:
+    failures = state.failures + 1
+    return replace(_at_rest(state), failures=failures, last_error=reason), Rest(failures)
+
+
+def _rejected(state: State, why: Rejected) -> tuple[State, Action]:
     if state.candidate is None:
         raise ValueError(f"no candidate can be rejected while {state.phase}")
-    refusal = Refusal(state.candidate, gate, reason)
-    rested = replace(_at_rest(state), handled=refusal.target.generation, failures=0, refusal=refusal)
+    refusal = Refusal(state.candidate, why.gate, why.reason, why.remedy)
+    newest = state.candidate.generation > state.handled
+    rested = replace(
+        _at_rest(state),
+        handled=max(state.handled, state.candidate.generation),
+        failures=0,
+        refusal=refusal if newest else state.refusal,
+        looks_back=state.serving is None,
+    )
     return rested, Refuse(refusal)
 
 

@@ -11,6 +11,7 @@ from model_runtime.cache import BlobCache
 from model_runtime.follower.rules import Phase
 from model_runtime.golden import check_golden_rows, warm_up
 from model_runtime.inspection import inspect_model
+from model_runtime.served import ServedModel
 from model_runtime.session import OnnxSession
 from registry.catalogue import Registry
 from registry.contract import contract_break
@@ -30,32 +31,51 @@ _T = TypeVar("_T")
 
 _REMEDY = "Publish the version again and promote that"
 
+Kept = Callable[[str], ServedModel | None]
+"""The warm model of a manifest's digest, where this consumer still has it."""
+
 
 @dataclass(slots=True)
-class Candidate:
-    """A version on its way to serve, as far as it has come.
+class Part:
+    """One of the versions that an entry names, as far as it has come."""
 
-    `may_break_contract` says that someone allowed another contract since what serves here was promoted.
-    """
-
-    entry: ChannelEntry
-    may_break_contract: bool = False
+    version: int
+    blob_digest: str
+    manifest_digest: str
     manifest: Manifest | None = None
     data: bytes | None = None
     path: Path | None = None
     session: OnnxSession | None = None
+    warm: bool = False
 
     def require_manifest(self) -> Manifest:
-        """The manifest, which is there once the candidate was fetched."""
-        if self.manifest is None:
-            raise ValueError("the candidate was not fetched yet")
-        return self.manifest
+        """The manifest, which is there once the part was fetched."""
+        return _require(self.manifest)
 
     def require_session(self) -> OnnxSession:
-        """The session, which is there once the candidate was loaded."""
-        if self.session is None:
-            raise ValueError("the candidate was not loaded yet")
-        return self.session
+        """The session, which is there once the part was loaded."""
+        return _require(self.session)
+
+
+class Candidate:
+    """What an entry names, on its way to serve: a version, and perhaps a canary beside it.
+
+    Args:
+        entry: the generation.
+        may_break_contract: someone allowed another contract since what serves here was promoted.
+    """
+
+    def __init__(self, entry: ChannelEntry, *, may_break_contract: bool = False) -> None:
+        self.entry = entry
+        self.may_break_contract = may_break_contract
+        self.stable = Part(entry.version, entry.blob_digest, entry.manifest_digest)
+        share = entry.canary
+        self.canary = Part(share.version, share.blob_digest, share.manifest_digest) if share else None
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The version, then the canary."""
+        return (self.stable,) if self.canary is None else (self.stable, self.canary)
 
 
 class Stages:
@@ -64,14 +84,20 @@ class Stages:
     Args:
         registry: where versions come from.
         cache: where verified files lie.
+        kept: gives what is warm already, which need not be fetched and loaded again.
         accept: the consumer's own demand on a contract; raises `RefusedError` where it is not met.
     """
 
     def __init__(
-        self, registry: Registry, cache: BlobCache, accept: Callable[[ModelFacts], None] | None = None
+        self,
+        registry: Registry,
+        cache: BlobCache,
+        kept: Kept,
+        accept: Callable[[ModelFacts], None] | None = None,
     ) -> None:
         self._registry = registry
         self._cache = cache
+        self._kept = kept
         self._accept = accept
 
     def run(self, stage: Phase, candidate: Candidate, incumbent: Manifest | None) -> None:
@@ -81,47 +107,55 @@ class Stages:
             RefusedError: it must not serve.
             StoreError: the store failed on the way; it may go right the next time.
         """
-        match stage:
-            case Phase.FETCHING:
-                self._fetch(candidate)
-            case Phase.VERIFYING:
-                self._verify(candidate, incumbent)
-            case Phase.LOADING:
-                candidate.session = _load(_require(candidate.path))
-            case Phase.WARMING:
-                _warm(candidate)
-            case _:
-                raise ValueError(f"{stage} is no stage")
+        if stage is Phase.FETCHING:
+            self._registry.seal.require(candidate.entry)
+        for part in candidate.parts:
+            match stage:
+                case Phase.FETCHING:
+                    self._fetch(candidate.entry.model, part)
+                case Phase.VERIFYING:
+                    self._verify(part)
+                    self._require_contract(candidate, part, incumbent)
+                case Phase.LOADING:
+                    _load(part)
+                case Phase.WARMING:
+                    _warm(part)
+                case _:
+                    raise ValueError(f"{stage} is no stage")
 
-    def _fetch(self, candidate: Candidate) -> None:
-        versions = self._registry.versions(candidate.entry.model)
-        candidate.manifest = manifest = _read_manifest(self._registry, candidate.entry)
-        candidate.path = self._cache.find(manifest.blob.digest)
-        if candidate.path is not None:
+    def _fetch(self, model: str, part: Part) -> None:
+        kept = self._kept(part.manifest_digest)
+        if kept is not None:
+            part.manifest, part.session, part.warm = kept.manifest, kept.session, True
+            return
+        part.manifest = manifest = _read_manifest(self._registry, model, part)
+        part.path = self._cache.find(manifest.blob.digest)
+        if part.path is not None:
             return
         try:
-            candidate.data = versions.download(manifest)
+            part.data = self._registry.versions(model).download(manifest)
         except BrokenChainError as error:
             raise RefusedError("blob", str(error), _REMEDY) from error
 
-    def _verify(self, candidate: Candidate, incumbent: Manifest | None) -> None:
-        manifest = candidate.require_manifest()
-        if candidate.path is None:
-            data = _require(candidate.data)
+    def _verify(self, part: Part) -> None:
+        if part.warm:
+            return
+        manifest = part.require_manifest()
+        if part.path is None:
+            data = _require(part.data)
             what = f"the file of {manifest.model}@{manifest.version}"
             try:
                 require_digest(data, manifest.blob.digest, what=what)
             except DigestMismatchError as error:
                 raise RefusedError("digest", str(error), _REMEDY) from error
-            candidate.path = self._cache.keep(manifest.blob.digest, data)
-            candidate.data = None
-        self._require_contract(candidate, incumbent)
-
-    def _require_contract(self, candidate: Candidate, incumbent: Manifest | None) -> None:
-        manifest = candidate.require_manifest()
-        facts = inspect_model(_require(candidate.path).read_bytes())
+            part.path = self._cache.keep(manifest.blob.digest, data)
+            part.data = None
+        facts = inspect_model(part.path.read_bytes())
         if fault := contract_break(manifest, facts):
             raise RefusedError("contract", f"the file is not what its manifest says: {fault}", _REMEDY)
+
+    def _require_contract(self, candidate: Candidate, part: Part, incumbent: Manifest | None) -> None:
+        manifest = part.require_manifest()
         if self._accept is not None:
             self._accept(manifest)
         if incumbent is None or candidate.may_break_contract:
@@ -134,34 +168,42 @@ class Stages:
             )
 
 
-def _read_manifest(registry: Registry, entry: ChannelEntry) -> Manifest:
+def _read_manifest(registry: Registry, model: str, part: Part) -> Manifest:
     try:
-        manifest = registry.versions(entry.model).get(entry.version)
+        manifest = registry.versions(model).get(part.version)
     except UnknownSchemaError as error:
         raise RefusedError("schema", str(error), "Upgrade this consumer") from error
     except (CorruptDocumentError, BrokenChainError, NotFoundError) as error:
         raise RefusedError("manifest", str(error), _REMEDY) from error
-    if (manifest.digest, manifest.blob.digest) != (entry.manifest_digest, entry.blob_digest):
+    if (manifest.digest, manifest.blob.digest) != (part.manifest_digest, part.blob_digest):
         raise RefusedError(
             "digest",
-            f"the manifest of {entry.model}@{entry.version} is not the one that was promoted",
+            f"the manifest of {model}@{part.version} is not the one that was promoted",
             "Someone altered the store; promote the version again once you know why",
         )
+    registry.seal.require(manifest)
     return manifest
 
 
-def _load(path: Path) -> OnnxSession:
+def _load(part: Part) -> None:
+    if part.session is not None:
+        return
+    path = _require(part.path)
     try:
-        return OnnxSession(path)
-    except RefusedError:
+        part.session = OnnxSession(path)
+    except RefusedError as error:
         if path.exists():
             raise
-    # no fault of the model's: another consumer pruned the cache, or someone emptied it
-    raise UsageError(f"{path} vanished from the cache while it was loaded; it is fetched again")
+        # no fault of the model's: another consumer pruned the cache, or someone emptied it
+        raise UsageError(
+            f"{path} vanished from the cache while it was loaded; it is fetched again"
+        ) from error
 
 
-def _warm(candidate: Candidate) -> None:
-    manifest, session = candidate.require_manifest(), candidate.require_session()
+def _warm(part: Part) -> None:
+    if part.warm:
+        return
+    manifest, session = part.require_manifest(), part.require_session()
     if manifest.golden is None:
         warm_up(session, manifest)
     else:

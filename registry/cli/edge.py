@@ -62,6 +62,7 @@ def run_app(app: typer.Typer, program: str) -> NoReturn:
 
     Typer itself answers wrong usage (2), Ctrl-C (130) and a reader of our output that went away.
     """
+    _open_closed_streams()
     try:
         app(prog_name=program)
     except FerryError as error:
@@ -72,6 +73,17 @@ def run_app(app: typer.Typer, program: str) -> NoReturn:
         _drop_output()
         sys.exit(ExitCode.FAILED)
     sys.exit(ExitCode.DONE)
+
+
+def _open_closed_streams() -> None:
+    # a stream that the caller closed is one that nobody reads; left closed, a socket could get its number
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _complain(text: str) -> None:

@@ -1,20 +1,25 @@
-"""How results reach a person (a table) or a script (JSON), always on standard output."""
+"""How results reach a person (a table) or a script (JSON), always on standard output.
+
+Rich draws tables on a terminal and is imported for nothing else: a pipe, a short answer and an error must
+not wait for it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import IO, Any
 
 import orjson
 from pydantic import BaseModel
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from registry.documents import utc_now
+
+_GAP = 2
 
 
 def print_json(value: Any) -> None:
@@ -29,27 +34,40 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
     """A table with left-aligned text columns; plain text where standard output is no terminal."""
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(text) for text in row))
-    _console().print(table)
+    cells = [[printable(text) for text in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_on_terminal(columns, cells, title)
+        return
+    lines = [printable(title)] if title else []
+    _print([*lines, *_aligned([list(columns), *cells])])
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
     """Names and values, one pair a line."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in fields:
-        table.add_row(name, _cell(value))
-    _console().print(table)
+    pairs = [(name, printable(value)) for name, value in fields]
+    width = max((len(name) for name, _ in pairs), default=0) + _GAP
+    _print(emphasised(name, sys.stdout) + " " * (width - len(name)) + value for name, value in pairs)
+
+
+def print_gap() -> None:
+    """An empty line between two parts of a result."""
+    _print([""])
 
 
 def note(text: str) -> None:
     """A remark for the person at the terminal, on standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(_cell(text))
+    sys.stderr.write(f"{printable(text)}\n")
+    sys.stderr.flush()
+
+
+def emphasised(text: str, stream: IO[str]) -> str:
+    """`text` in bold where `stream` shows colours."""
+    return f"\x1b[1m{text}\x1b[0m" if shows_colours(stream) else text
+
+
+def shows_colours(stream: IO[str]) -> bool:
+    """Whether `stream` is a terminal whose user has not asked for plain text (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def ago(moment: datetime | None) -> str:
@@ -85,14 +103,41 @@ def printable(text: str) -> str:
     )
 
 
-def _cell(text: str) -> Text:
-    return Text(printable(text))
+def _print(lines: Iterable[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
 
 
-def _console() -> Console:
-    # a pipe has no width: without one given, rich would fold rows at 80 columns and break `grep`
-    width = None if sys.stdout.isatty() else 4096
-    return Console(highlight=False, width=width)
+def _print_on_terminal(columns: Sequence[str], cells: list[list[str]], title: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    heading = Text(printable(title), style="italic") if title else None
+    table = Table(title=heading, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    # a pipe has no width, so that nothing is folded and `grep` finds whole rows
+    widths = [max(_width(cell) for cell in column) + _GAP for column in zip(*rows, strict=True)]
+    return [
+        "".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in {"F", "W"})
+        for char in text
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from registry.catalogue import Registry
-from registry.cli.changing import print_entry
+from registry.cli.changing import print_entry, telling_the_winner
 from registry.cli.formats import OutputFormat
+from registry.cli.golden import read_golden
+from registry.cli.opening import open_registry
 from registry.cli.output import note, print_fields, print_json, short, size_of
+from registry.cli.progress import transfer_bar
 from registry.documents import ChannelEntry, Evaluation, Manifest, TrainingRecord
 from registry.errors import UsageError
 from registry.inspection import load_inspector
 from registry.names import require_name
-from registry.settings import load_settings
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ def publish(
     *,
     labels: Sequence[str],
     metrics: Sequence[str],
+    golden: Path | None,
     promote_to: str | None,
     reason: str,
     allow_contract_change: bool,
@@ -39,18 +41,21 @@ def publish(
     training = TrainingRecord(
         labels=_pairs(labels, "--label", str),
         evaluation=Evaluation(metrics=_pairs(metrics, "--metric", _finite)) if metrics else None,
+        golden=read_golden(golden) if golden else None,
     )
     data = _read(file)
-    facts = load_inspector()(data)
-    registry = Registry.open(load_settings(store=store).store)
-    manifest = registry.publish(model, data, facts, training)
+    facts = load_inspector()(data, training.golden)
+    registry = open_registry(store)
+    with transfer_bar("uploading"):
+        manifest = registry.publish(model, data, facts, training)
     if promote_to is None:
         _print(output, manifest, None)
         return
     note(f"published {model}@{manifest.version}")
-    entry = registry.promote(
-        model, manifest.version, promote_to, reason=reason, allow_contract_change=allow_contract_change
-    )
+    with telling_the_winner(registry, model, promote_to):
+        entry = registry.promote(
+            model, manifest.version, promote_to, reason=reason, allow_contract_change=allow_contract_change
+        )
     _print(output, manifest, entry)
 
 

@@ -1,26 +1,29 @@
-"""`ferry list | show | history | status | doctor`."""
+"""`ferry list | show | history | status`."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from registry.catalogue import Registry
 from registry.cli.changing import channel_reference
 from registry.cli.formats import OutputFormat
+from registry.cli.opening import open_registry
 from registry.cli.output import ago, note, print_fields, print_json, print_table, short, size_of
 from registry.convergence import Service, services
-from registry.doctor import examine
 from registry.documents import ChannelEntry, Manifest, TensorSpec, utc_now
-from registry.errors import NotFoundError, StoreError, UntrustedAnswerError, UsageError
+from registry.errors import NotFoundError, UntrustedAnswerError, UsageError
+from registry.log import READERS
 from registry.names import ModelReference
-from registry.settings import load_settings
-from registry.stores import open_store
+from registry.versions import Versions
 
 
 def list_models(store: str | None, output: OutputFormat) -> None:
     """Every model, its newest version and what its channels serve."""
-    registry = _open(store)
-    heads = {model: _heads(registry, model) for model in registry.models()}
+    registry = open_registry(store)
+    unreadable = Unreadable()
+    heads = {model: _heads(registry, model, unreadable) for model in registry.models()}
     newest = {model: registry.versions(model).newest() for model in heads}
     if output is OutputFormat.JSON:
         print_json(
@@ -29,39 +32,43 @@ def list_models(store: str | None, output: OutputFormat) -> None:
                 for model, channels in heads.items()
             ]
         )
-        return
-    rows = [
-        (model, str(newest[model]), ", ".join(_served(head) for head in channels.values()) or "-")
-        for model, channels in heads.items()
-    ]
-    print_table(["MODEL", "NEWEST", "CHANNELS"], rows)
+    else:
+        rows = [
+            (model, str(newest[model]), ", ".join(_served(*head) for head in channels.items()) or "-")
+            for model, channels in heads.items()
+        ]
+        print_table(["MODEL", "NEWEST", "CHANNELS"], rows)
+    unreadable.complain()
 
 
 def list_versions(store: str | None, output: OutputFormat, model: str, limit: int) -> None:
     """The newest versions of a model, newest first."""
-    registry = _open(store)
+    registry = open_registry(store)
     versions = registry.versions(model)
     numbers = versions.numbers()
     if not numbers:
         raise NotFoundError(f"no model {model} here; `ferry list` shows what there is")
-    manifests = [versions.get(number) for number in reversed(numbers[-limit:])]
+    unreadable = Unreadable()
+    read = partial(_manifest, versions, unreadable)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="read-manifest") as pool:
+        manifests = [found for found in pool.map(read, numbers[: -limit - 1 : -1]) if found is not None]
     if output is OutputFormat.JSON:
         print_json(manifests)
-        return
-    heads = _heads(registry, model)
-    print_table(
-        ["VERSION", "CREATED", "SIZE", "DIGEST", "RECORDS", "METRICS", "SERVES"],
-        [_version_row(manifest, heads) for manifest in manifests],
-    )
+    else:
+        heads = _heads(registry, model, unreadable)
+        print_table(
+            ["VERSION", "CREATED", "SIZE", "DIGEST", "RECORDS", "METRICS", "SERVES"],
+            [_version_row(manifest, heads) for manifest in manifests],
+        )
+    unreadable.complain()
 
 
 def show(store: str | None, output: OutputFormat, reference: str) -> None:
     """One version."""
-    registry = _open(store)
+    registry = open_registry(store)
     wanted = ModelReference.parse(reference)
     manifest = registry.resolve(wanted)
-    heads = _heads(registry, wanted.model)
-    serves = [name for name, head in heads.items() if head.version == manifest.version]
+    serves = _serving(_heads(registry, wanted.model, Unreadable()), manifest.version)
     if output is OutputFormat.JSON:
         print_json({**manifest.model_dump(mode="json"), "serves": serves})
         return
@@ -71,14 +78,14 @@ def show(store: str | None, output: OutputFormat, reference: str) -> None:
 def history(store: str | None, output: OutputFormat, reference: str, limit: int) -> None:
     """A channel's entries, newest first."""
     wanted = channel_reference(reference)
-    channel = _open(store).channel(wanted.model, wanted.channel_or_default)
+    channel = open_registry(store).channel(wanted.model, wanted.channel_or_default)
     channel.require_head()
-    entries = list(channel.history())
+    entries = channel.newest(limit + 1)  # one more, for what the oldest one shown changed
     if output is OutputFormat.JSON:
         print_json(entries[::-1][:limit])
         return
-    before = [None, *[entry.version for entry in entries]]
-    rows = [_history_row(entry, before[entry.generation - 1]) for entry in entries]
+    before = [None, *entries[:-1]]
+    rows = [_history_row(entry, old) for entry, old in zip(entries, before, strict=True)]
     print_table(
         ["GENERATION", "AT", "OPERATION", "VERSION", "BY", "REASON"],
         rows[::-1][:limit],
@@ -88,7 +95,7 @@ def history(store: str | None, output: OutputFormat, reference: str, limit: int)
 
 def status(store: str | None, output: OutputFormat, reference: str | None) -> None:
     """Every consumer, what it serves and how far behind its channel it is."""
-    registry = _open(store)
+    registry = open_registry(store)
     found = services(registry.consumers.all(on_unreadable=note), utc_now())
     if reference is not None:
         wanted = channel_reference(reference)
@@ -105,39 +112,51 @@ def status(store: str | None, output: OutputFormat, reference: str | None) -> No
     )
 
 
-def doctor(store: str | None, output: OutputFormat) -> None:
-    """Examine the store.
+class Unreadable:
+    """What could not be read of a listing; one bad object must not hide all the others."""
 
-    Raises:
-        StoreError: a probe failed.
-    """
-    opened = open_store(load_settings(store=store).store)
-    findings = examine(opened)
-    if output is OutputFormat.JSON:
-        print_json(
-            {
-                "store": opened.url,
-                "findings": [
-                    {"probe": finding.probe, "passed": finding.passed, "detail": finding.detail}
-                    for finding in findings
-                ],
-            }
-        )
-    else:
-        rows = [(item.probe, "pass" if item.passed else "FAIL", item.detail) for item in findings]
-        print_table(["PROBE", "RESULT", "DETAIL"], rows, title=opened.url)
-    failed = [finding.probe for finding in findings if not finding.passed]
-    if failed:
-        raise StoreError(f"{opened.url} failed {', '.join(failed)}: do not keep a registry there")
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, error: Exception) -> None:
+        """Say what is wrong with one object."""
+        self._count += 1
+        note(f"unreadable: {error}")
+
+    def complain(self) -> None:
+        """Let the exit code tell that the list is not whole.
+
+        Raises:
+            UntrustedAnswerError: something could not be read.
+        """
+        if self._count:
+            raise UntrustedAnswerError(
+                f"the list is not whole: {self._count} object(s) could not be read; "
+                "see the lines above, and restore them from a backup"
+            )
 
 
-def _open(store: str | None) -> Registry:
-    return Registry.open(load_settings(store=store).store)
+def _manifest(versions: Versions, unreadable: Unreadable, number: int) -> Manifest | None:
+    try:
+        return versions.get(number)
+    except (UntrustedAnswerError, NotFoundError) as error:
+        unreadable.add(error)
+        return None
 
 
-def _heads(registry: Registry, model: str) -> dict[str, ChannelEntry]:
-    heads = {name: registry.channel(model, name).head() for name in registry.channels(model)}
-    return {name: head for name, head in heads.items() if head is not None}
+def _heads(registry: Registry, model: str, unreadable: Unreadable) -> dict[str, ChannelEntry | None]:
+    """What each channel serves, None where its newest entry cannot be read."""
+    heads: dict[str, ChannelEntry | None] = {}
+    for name in registry.channels(model):
+        try:
+            head = registry.channel(model, name).head()
+        except UntrustedAnswerError as error:
+            unreadable.add(error)
+            heads[name] = None
+        else:
+            if head is not None:
+                heads[name] = head
+    return heads
 
 
 def _generation(registry: Registry, model: str, channel: str) -> int | None:
@@ -150,12 +169,27 @@ def _generation(registry: Registry, model: str, channel: str) -> int | None:
     return head.generation if head else 0
 
 
-def _served(head: ChannelEntry) -> str:
-    return f"{head.channel}: {head.version}" + (" (held)" if head.held else "")
+def _served(channel: str, head: ChannelEntry | None) -> str:
+    if head is None:
+        return f"{channel}: unreadable"
+    return f"{channel}: {head.version}{_canary(head)}" + (" (held)" if head.held else "")
 
 
-def _version_row(manifest: Manifest, heads: dict[str, ChannelEntry]) -> tuple[str, ...]:
-    serves = [name for name, head in heads.items() if head.version == manifest.version]
+def _canary(head: ChannelEntry) -> str:
+    return f" + {head.canary.version} for {head.canary.percent:g} %" if head.canary else ""
+
+
+def _serving(heads: dict[str, ChannelEntry | None], version: int) -> list[str]:
+    """The channels that serve `version`, be it as a canary."""
+    return [
+        name
+        for name, head in heads.items()
+        if head is not None and version in {head.version, head.canary.version if head.canary else None}
+    ]
+
+
+def _version_row(manifest: Manifest, heads: dict[str, ChannelEntry | None]) -> tuple[str, ...]:
+    serves = _serving(heads, manifest.version)
     return (
         str(manifest.version),
         ago(manifest.created_at),
@@ -212,13 +246,14 @@ def _lineage(manifest: Manifest) -> str:
     )
 
 
-def _history_row(entry: ChannelEntry, before: int | None) -> tuple[str, ...]:
-    change = str(entry.version) if before in {None, entry.version} else f"{before} -> {entry.version}"
+def _history_row(entry: ChannelEntry, before: ChannelEntry | None) -> tuple[str, ...]:
+    changed = before is not None and before.version != entry.version
+    change = f"{before.version} -> {entry.version}" if before and changed else str(entry.version)
     return (
         str(entry.generation),
         f"{entry.at:%Y-%m-%d %H:%M:%S}",
         entry.operation + (" (held)" if entry.held else ""),
-        change,
+        change + _canary(entry),
         entry.actor + (" (automatic)" if entry.automatic else ""),
         entry.reason or "-",
     )

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from registry.errors import StoreUnreachableError
+from registry.errors import MissingRightError, StoreUnreachableError
 from registry.stores.base import Listed, ObjectMissingError, Stored, require_key
 
 _INCOMING = ".incoming"
@@ -55,9 +55,10 @@ class FolderStore:
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         folder, _, _ = prefix.rpartition("/")
         with self._translated(prefix):
-            found = sorted(self._keys_below(self.root / folder))
+            every = self._keys_below(self.root / folder)
+            found = sorted(key for key in every if key > after and key.startswith(prefix))
         for key in found:
-            if key.startswith(prefix) and key > after and (listed := self._listed(key)):
+            if listed := self._listed(key):
                 yield listed
 
     def folders(self, prefix: str) -> Iterator[str]:
@@ -67,7 +68,8 @@ class FolderStore:
                 entries = sorted(folder.iterdir())
             except FileNotFoundError:
                 return
-            names = [entry.name for entry in entries if entry.is_dir() and any(self._keys_below(entry))]
+            shown = [entry for entry in entries if entry.name != _INCOMING and entry.is_dir()]
+            names = [entry.name for entry in shown if any(self._keys_below(entry))]
         yield from names
 
     def delete(self, key: str) -> None:
@@ -90,8 +92,9 @@ class FolderStore:
     def _keys_below(self, folder: Path) -> Iterator[str]:
         for parent, folders, files in os.walk(folder, onerror=_unless_missing):
             folders[:] = [name for name in folders if name != _INCOMING]
-            for name in files:
-                yield (Path(parent) / name).relative_to(self.root).as_posix()
+            # text, not Path: a head is found by a listing, and a log may have many thousand entries
+            below = parent[len(str(self.root).rstrip("/")) + 1 :]
+            yield from (f"{below}/{name}" for name in files) if below else files
 
     @contextmanager
     def _incoming(self, target: Path, data: bytes) -> Iterator[Path]:
@@ -115,6 +118,8 @@ class FolderStore:
             yield
         except (FileNotFoundError, IsADirectoryError) as error:
             raise ObjectMissingError(key, self.url) from error
+        except PermissionError as error:
+            raise MissingRightError(self.url, f"access to {error.filename} ({error.strerror})") from error
         except OSError as error:
             raise StoreUnreachableError(
                 f"{self.url} cannot be used: {error.strerror} ({error.filename}); "

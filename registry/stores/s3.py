@@ -9,6 +9,7 @@ as "already there"; so retries are off here, and the log decides (`registry.log`
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,16 +20,20 @@ from minio import Minio
 from minio.credentials.providers import Provider, StaticProvider
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
-from registry.errors import StoreDeniedError, StoreUnreachableError
+from registry.errors import MissingRightError, StoreDeniedError, StoreUnreachableError
 from registry.stores.base import Listed, ObjectMissingError, Stored, require_key
+from registry.stores.s3_pool import WatchedPool, read_watched
 
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 15.0
 
-_MISSING = {"NoSuchKey"}
-_PRESENT = {"PreconditionFailed"}
+_MISSING = "NoSuchKey"
+_PRESENT = "PreconditionFailed"
+_NO_RIGHT = "AccessDenied"
+_EXPIRED = {"ExpiredToken", "InvalidToken", "InvalidTokenId", "TokenRefreshRequired"}
 _DENIED = {
-    "AccessDenied",
+    "AccountProblem",
+    "AllAccessDisabled",
     "AuthorizationHeaderMalformed",
     "InvalidAccessKeyId",
     "InvalidBucketName",
@@ -37,6 +42,15 @@ _DENIED = {
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
 }
+_REMEDIES = {
+    "AuthorizationHeaderMalformed": "name the bucket's region with region= in the store's URL",
+    "NoSuchBucket": "make the bucket, or name another in FERRY_STORE",
+    "PermanentRedirect": "name the bucket's region with region= in the store's URL, or its own endpoint",
+    "RequestTimeTooSkewed": "set this machine's clock",
+}
+_CHECK_CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"
+_TLS_WANTED = "HTTP request to an HTTPS server"
+
 _NOT_MODIFIED = 304
 
 _Headers = dict[str, str | list[str] | tuple[str]]  # minio-py's own type
@@ -72,7 +86,7 @@ class S3Store:
             secure=secure,
             region=region,
             credentials=credentials or _credentials_from_environment(),
-            http_client=urllib3.PoolManager(
+            http_client=WatchedPool(
                 timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
                 maxsize=8,
                 retries=False,
@@ -90,18 +104,18 @@ class S3Store:
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         try:
-            with self._translated(key):
+            with self._translated("PutObject", key):
                 self._client._put_object(self._bucket, self._name(key), data, headers={"If-None-Match": "*"})  # noqa: SLF001 - see the module docstring
         except _PreconditionFailedError:
             return False
         return True
 
     def put(self, key: str, data: bytes) -> None:
-        with self._translated(key):
+        with self._translated("PutObject", key):
             self._client._put_object(self._bucket, self._name(key), data, headers=None)  # noqa: SLF001 - one request, where put_object makes a thread pool
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
-        with self._translated(prefix):
+        with self._translated("ListBucket", prefix):
             for item in self._client.list_objects(
                 self._bucket,
                 prefix=self._prefix + prefix,
@@ -113,58 +127,81 @@ class S3Store:
 
     def folders(self, prefix: str) -> Iterator[str]:
         below = self._prefix + prefix
-        with self._translated(prefix):
+        with self._translated("ListBucket", prefix):
             for item in self._client.list_objects(self._bucket, prefix=below):
                 if item.is_dir:
                     yield (item.object_name or "").removeprefix(below).rstrip("/")
 
     def delete(self, key: str) -> None:
-        with self._translated(key):
+        with self._translated("DeleteObject", key):
             self._client.remove_object(self._bucket, self._name(key))
 
     def _name(self, key: str) -> str:
         return self._prefix + require_key(key)
 
     def _get(self, key: str, headers: _Headers) -> Stored:
-        with self._translated(key):
+        with self._translated("GetObject", key):
             response = self._client.get_object(self._bucket, self._name(key), request_headers=headers)
             try:
                 # urllib3 raises when the body is shorter than the announced length
-                return Stored(response.read(), response.headers.get("etag", ""))
+                return Stored(read_watched(response), response.headers.get("etag", ""))
             finally:
                 response.close()
                 response.release_conn()
 
     @contextmanager
-    def _translated(self, key: str) -> Iterator[None]:
+    def _translated(self, action: str, key: str) -> Iterator[None]:
         try:
             yield
         except S3Error as error:
-            raise self._meaning(error, key) from error
+            raise self._meaning(error, action, key) from error
         except (ServerError, InvalidResponseError) as error:
             if getattr(error, "status_code", None) == _NOT_MODIFIED:
                 raise _NotModifiedError from error
-            raise StoreUnreachableError(f"{self.url} answered with a fault: {error}") from error
+            raise StoreUnreachableError(self._nonsense(error)) from error
         except (ParseError, ValueError) as error:  # minio-py reads answers as XML and checks no more of them
             raise StoreUnreachableError(
                 f"{self.url} gives answers that no S3 service gives ({error}); is the endpoint right?"
             ) from error
         except (urllib3.exceptions.HTTPError, MinioException, OSError) as error:
-            raise StoreUnreachableError(
-                f"{self.url} cannot be reached ({_brief(error)}); is the server up, and is FERRY_STORE right?"
-            ) from error
+            raise StoreUnreachableError(self._no_answer(error)) from error
 
-    def _meaning(self, error: S3Error, key: str) -> Exception:
-        if error.code in _MISSING:
+    def _meaning(self, error: S3Error, action: str, key: str) -> Exception:
+        if error.code == _MISSING:
             return ObjectMissingError(key, self.url)
-        if error.code in _PRESENT:
+        if error.code == _PRESENT:
             return _PreconditionFailedError()
-        if error.code in _DENIED:
+        if error.code == _NO_RIGHT:
+            return MissingRightError(self.url, f"s3:{action} on {self._bucket}/{self._prefix}{key}")
+        if error.code in _EXPIRED:
             return StoreDeniedError(
-                f"{self.url} refuses: {error.code} ({error.message}); "
-                "check the bucket's name, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the user's rights"
+                f"{self.url} refuses: the credentials have expired or were withdrawn ({error.code}); "
+                f"get new ones, and {_CHECK_CREDENTIALS}"
             )
+        if error.code in _DENIED:
+            remedy = _REMEDIES.get(error.code, _CHECK_CREDENTIALS)
+            message = (error.message or "").rstrip(".")
+            return StoreDeniedError(f"{self.url} refuses: {error.code} ({message}); {remedy}")
         return StoreUnreachableError(f"{self.url} answered {error.code}: {error.message}")
+
+    def _nonsense(self, error: ServerError | InvalidResponseError) -> str:
+        if _TLS_WANTED in str(error):
+            return f"{self.url} speaks TLS and was asked without; write endpoint=https://… in FERRY_STORE"
+        return f"{self.url} answered with a fault: {error}"
+
+    def _no_answer(self, error: Exception) -> str:
+        fault = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
+        if isinstance(fault, ssl.SSLCertVerificationError):
+            return (
+                f"{self.url} shows a certificate that is not trusted here ({fault.verify_message}); "
+                "trust its authority with SSL_CERT_FILE"
+            )
+        if isinstance(fault, ssl.SSLError):
+            return (
+                f"{self.url} cannot be spoken to over TLS ({fault.reason or fault}); "
+                "if it speaks none, write endpoint=http://… in FERRY_STORE"
+            )
+        return f"{self.url} cannot be reached ({_brief(error)}); is the server up, and is FERRY_STORE right?"
 
 
 class _NotModifiedError(Exception):

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from model_runtime.inspection import inspect_model
+from model_runtime.facts import read_facts
 from model_runtime.served import ServedModel
 from model_runtime.session import OnnxSession
 from registry.catalogue import Registry
@@ -139,7 +139,7 @@ def serve(registry: Registry, tmp_path: Path) -> Callable[..., ServedModel]:
     """Publishes and promotes a file, and loads it as a follower would."""
 
     def load(data: bytes, model: str = "digits") -> ServedModel:
-        manifest = registry.publish(model, data, inspect_model(data))
+        manifest = registry.publish(model, data, read_facts(data))
         entry = registry.promote(model, manifest.version)
         path = tmp_path / f"{model}-{manifest.version}.onnx"
         path.write_bytes(data)

@@ -17,7 +17,7 @@ import httpx
 from kafka import KafkaConsumer, KafkaProducer
 
 from deploy.stack.local import LocalStack
-from model_runtime.inspection import inspect_model
+from model_runtime.facts import read_facts
 from registry.catalogue import Registry
 from registry.documents import ChannelEntry
 from streams.kafka import ensure_topics
@@ -121,7 +121,7 @@ class ScoringJob:
     # --- the model ----------------------------------------------------------------------------------
 
     def promote(self, data: bytes, *, allow_contract_change: bool = False) -> ChannelEntry:
-        manifest = self.registry.publish(self.pipeline.model, data, inspect_model(data))
+        manifest = self.registry.publish(self.pipeline.model, data, read_facts(data))
         return self.registry.promote(
             self.pipeline.model, manifest.version, allow_contract_change=allow_contract_change
         )

@@ -17,7 +17,7 @@ import orjson
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from grpc_server.client import InferenceClient, InferResult
-from model_runtime.inspection import inspect_model
+from model_runtime.facts import read_facts
 from registry import Registry
 from tests.grpc_server.shop import wait_for
 
@@ -99,7 +99,7 @@ class Site:
         self.registry = Registry.open(self.store, actor="tester")
 
     def publish(self, data: bytes, model: str = "m", *, facts_of: bytes | None = None) -> int:
-        version = self.registry.publish(model, data, inspect_model(facts_of or data)).version
+        version = self.registry.publish(model, data, read_facts(facts_of or data)).version
         self.registry.promote(model, version)
         return version
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from grpc_server.handlers import InferenceHandlers
 from grpc_server.models import FollowedModel, Models
+from model_runtime.facts import read_facts
 from model_runtime.follower import Follower, FollowerSettings
-from model_runtime.inspection import inspect_model
 from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 from registry import Registry, TrainingRecord
 from registry.stores.memory import MemoryStore
@@ -40,7 +40,7 @@ class Shop:
     def publish(
         self, model: str, data: bytes, training: TrainingRecord | None = None, *, promote: bool = True
     ) -> int:
-        version = self.registry.publish(model, data, inspect_model(data), training).version
+        version = self.registry.publish(model, data, read_facts(data), training).version
         if promote:
             self.registry.promote(model, version)
         return version

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from deploy.stack.local import LocalStack
-from model_runtime.inspection import inspect_model
+from model_runtime.facts import read_facts
 from registry import keys as store_keys
+from registry.canary import CanarySplit
 from registry.documents import ChannelEntry, ServedModelReport
 from tests.flink_scoring.harness import Output, ScoringJob, digit, make_job, wait_for
 
@@ -170,7 +171,7 @@ def test_a_bad_model_is_refused_where_people_look_and_the_last_good_one_goes_on(
 
 def _promote_corrupt(job: ScoringJob, data: bytes) -> ChannelEntry:
     """A version whose file is damaged in the store."""
-    manifest = job.registry.publish(job.pipeline.model, data, inspect_model(data))
+    manifest = job.registry.publish(job.pipeline.model, data, read_facts(data))
     job.registry.store.put(store_keys.blob(manifest.blob.digest), data[:-1] + b"!")
     entry = job.registry.promote(job.pipeline.model, manifest.version)
     wait_for(lambda: _refused(job, entry, "digest"), "the refusal in the heartbeat")
@@ -188,6 +189,34 @@ def _refused(job: ScoringJob, entry: ChannelEntry, gate: str) -> bool:
         (report.refused_generation, report.refused_gate) == (entry.generation, gate) and report.version == 1
         for report in reported(job)
     )
+
+
+def test_a_canary_gets_its_share_of_keys_until_it_is_taken_back(
+    job: ScoringJob, constant_model: MakeModel
+) -> None:
+    job.create_source()
+    job.promote(constant_model(1))
+    job.submit()
+    model = job.pipeline.model
+    second = job.registry.publish(model, data := constant_model(2), read_facts(data)).version
+    canary = job.registry.promote(model, second, canary=40)
+    wait_for(lambda: [report.canary_version for report in reported(job)] == [second], "the canary to serve")
+    during = {f"during-{number}".encode(): digit(number) for number in range(200)}
+    job.send(during)
+    job.read(lambda output: len(output.seen) >= len(during))
+    back = job.registry.rollback(model)
+    wait_for(lambda: [report.generation for report in reported(job)] == [back.generation], "the rollback")
+    after = {f"after-{number}".encode(): digit(number) for number in range(50)}
+    job.send(after)
+    output = job.read_all(len(during) + len(after))
+    split = CanarySplit(f"{model}:{job.pipeline.channel}", second, 40)
+    for key, record in output.scored.items():
+        taken = key in during and split.takes(key)
+        assert (record.prediction, record.model.version) == ((2, second) if taken else (1, 1))
+        assert record.model.generation == (canary if key in during else back).generation
+    answered = reported(job)[0].answered
+    assert answered["2"] == sum(map(split.takes, during))
+    assert sum(answered.values()) == len(output.scored)
 
 
 def test_a_kafka_that_restarts_costs_no_record_and_doubles_none(

@@ -164,8 +164,8 @@ def test_a_probability_that_is_no_number_names_no_class() -> None:
 
 
 def test_a_real_file_fits(constant_model: Callable[..., bytes], tmp_path: Path) -> None:
-    from model_runtime.inspection import inspect_model
+    from model_runtime.facts import read_facts
 
-    require_fit(inspect_model(constant_model(1, width=3, classes=(0, 1, 2))), NUMBERS)
+    require_fit(read_facts(constant_model(1, width=3, classes=(0, 1, 2))), NUMBERS)
     with pytest.raises(RefusedError):
-        require_fit(inspect_model(constant_model(1, width=5, classes=(0, 1, 2))), NUMBERS)
+        require_fit(read_facts(constant_model(1, width=5, classes=(0, 1, 2))), NUMBERS)

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from flink_scoring.following import FollowedModels, wait_for_model
-from model_runtime.inspection import inspect_model
+from model_runtime.facts import read_facts
 from registry.catalogue import Registry
+from registry.errors import UsageError
+from registry.signing.policy import SignaturePolicy
 from registry.stores.memory import MemoryStore
 from streams.pipeline import Pipeline
 from tests.faulty_store import FaultyStore
@@ -36,7 +38,7 @@ def pipeline(digits_pipeline: Callable[[], Pipeline]) -> Pipeline:
 
 
 def publish(registry: Registry, data: bytes, *, allow_contract_change: bool = False) -> None:
-    manifest = registry.publish("digits", data, inspect_model(data))
+    manifest = registry.publish("digits", data, read_facts(data))
     registry.promote("digits", manifest.version, allow_contract_change=allow_contract_change)
 
 
@@ -102,3 +104,9 @@ def test_a_store_that_is_down_at_the_start_holds_records_back_and_is_named(
     waiting.join(DEADLINE)
     assert versions == [1]
     models.release(URL, pipeline)
+
+
+def test_a_worker_without_keys_does_not_run_a_job_that_requires_signatures(pipeline: Pipeline) -> None:
+    models = FollowedModels()
+    with pytest.raises(UsageError, match="FERRY_SIGNATURES=required needs FERRY_TRUSTED_KEYS"):
+        models.acquire("memory://x", pipeline, signatures=SignaturePolicy.REQUIRED)

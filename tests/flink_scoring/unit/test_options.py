@@ -15,6 +15,7 @@ from registry.errors import UsageError
 def file(tmp_path: Path, pipeline_text: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("FERRY_STORE", "FERRY_KAFKA"):
         monkeypatch.delenv(name, raising=False)
+    (tmp_path / "none.toml").touch()
     monkeypatch.setenv("FERRY_CONFIG", str(tmp_path / "none.toml"))
     path = tmp_path / "digits.toml"
     path.write_text(pipeline_text("digits"))
@@ -78,3 +79,12 @@ def test_help_shows_the_command_to_type() -> None:
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
     assert "flink run -d -pym flink_scoring.job --pipeline" in result.output
+
+
+@pytest.mark.parametrize(("policy", "shipped"), [(None, None), ("optional", None), ("required", "required")])
+def test_required_signatures_travel_with_the_job(
+    file: Path, monkeypatch: pytest.MonkeyPatch, policy: str | None, shipped: str | None
+) -> None:
+    if policy:
+        monkeypatch.setenv("FERRY_SIGNATURES", policy)
+    assert resolve_options(file).signatures == shipped

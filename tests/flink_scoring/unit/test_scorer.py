@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flink_scoring.scorer import INFERENCE_FAILED, ScoredBatch, Scorer
-from model_runtime.served import ServedModel
+from model_runtime.served import Canary, ServedModel
+from registry.canary import CanarySplit
 from streams.pipeline import Pipeline, parse_pipeline
 from streams.scored import ScoredRecord, decode_scored
 
@@ -198,3 +200,38 @@ def test_every_record_is_scored_or_dead_in_its_place(
             document = decode_scored(scored)
             assert document.prediction == answer
             assert (document.model.version, document.model.digest) == (served.version, served.digest)
+
+
+def test_a_canary_scores_its_share_of_keys_and_the_order_stays(
+    scorer: Scorer, serve: Serve, constant_model: MakeModel
+) -> None:
+    stable, second = serve(constant_model(3)), serve(constant_model(5))
+    split = CanarySplit("digits:production", second.version, 30)
+    served = dataclasses.replace(stable, canary=Canary(second, split))
+    keys = [f"user-{number}".encode() for number in range(400)]
+    values: list[bytes | None] = [record(actual_y=number % 10) for number in range(400)]
+    values[7] = b"no JSON"
+    batch = scorer.score(values, served, keys=keys)
+    for place, key in enumerate(keys):
+        if place == 7:
+            assert batch.reasons[place] == "invalid_json"
+            continue
+        scored = scored_at(batch, place)
+        wanted = second if split.takes(key) else stable
+        assert (scored.prediction, scored.model.version) == (5 if wanted is second else 3, wanted.version)
+        assert scored.actual == place % 10
+    assert sum(batch.by_version.values()) == 399
+    assert 0.2 < batch.by_version[second.version] / 399 < 0.4
+
+
+def test_a_record_without_a_key_is_decided_by_its_value(
+    scorer: Scorer, serve: Serve, constant_model: MakeModel
+) -> None:
+    stable, second = serve(constant_model(3)), serve(constant_model(5))
+    split = CanarySplit("digits:production", second.version, 50)
+    served = dataclasses.replace(stable, canary=Canary(second, split))
+    values = [record(x=[number % 16] * 64) for number in range(200)]
+    keyless = scorer.score(values, served, keys=[None] * 200)
+    assert [scored_at(keyless, place).model.version for place in range(200)] == [
+        second.version if split.takes(value) else stable.version for value in values
+    ]

@@ -66,10 +66,10 @@ def test_where_the_job_begins(options: JobOptions, start: Start, mode: str) -> N
 
 
 def test_kafka_timestamps_are_passed_only_where_records_have_no_time(options: JobOptions) -> None:
-    assert "ferry_score(`value`)" in insert_statement(options)
+    assert "ferry_score(`value`, `key`)" in insert_statement(options)
     source = options.pipeline.source.model_copy(update={"event_time": None})
     timeless = replace(options, pipeline=options.pipeline.model_copy(update={"source": source}))
-    assert "ferry_score(`value`, `timestamp`)" in insert_statement(timeless)
+    assert "ferry_score(`value`, `key`, `timestamp`)" in insert_statement(timeless)
 
 
 def test_a_quote_in_an_address_stays_inside_its_literal(options: JobOptions) -> None:

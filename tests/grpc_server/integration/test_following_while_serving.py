@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from grpc_server.client import InferenceClient, InferenceError
-from model_runtime.inspection import inspect_model
+from model_runtime.facts import read_facts
 from registry import keys
 from registry.documents import Heartbeat, ServedModelReport
 from tests.grpc_server import model_files
@@ -141,7 +141,7 @@ def test_a_corrupt_blob_is_refused_and_the_last_good_version_goes_on(site: Site)
         server.wait_until_healthy()
         with Caller(server) as caller:
             data = model_files.plus(2)
-            version = site.registry.publish("m", data, inspect_model(data)).version
+            version = site.registry.publish("m", data, read_facts(data)).version
             blob = site.root / keys.blob(site.registry.versions("m").get(version).blob.digest)
             blob.write_bytes(data[:-1] + b"\0")
             site.registry.promote("m", version)

@@ -13,7 +13,7 @@ from grpc_server.errors import InvalidRequestError
 from grpc_server.handlers import InferenceHandlers
 from grpc_server.metrics import ModelCollector
 from grpc_server.models import Models
-from model_runtime.inspection import inspect_model
+from model_runtime.facts import read_facts
 from registry.documents import Lineage, TrainingRecord, utc_now
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, raw_request, wait_for, wait_until_version
@@ -70,7 +70,7 @@ def test_a_refusal_is_counted_under_its_gate(shop: Shop) -> None:
     shop.publish("m", model_files.plus(1))
     models = shop.follow("m")
     # a manifest that promises another contract than its file keeps
-    shop.registry.publish("m", model_files.plus(2, features=5), inspect_model(model_files.plus(2)))
+    shop.registry.publish("m", model_files.plus(2, features=5), read_facts(model_files.plus(2)))
     shop.registry.promote("m", 2)
     wait_for(lambda: bool(models.get("m").counters.refusals))
     found = scrape(models)

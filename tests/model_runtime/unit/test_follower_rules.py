@@ -25,6 +25,7 @@ class World:
         self.served: list[Target] = []
         self.refused: list[Target] = []
         self.passed: list[Phase] = []
+        self.newer: list[Target] = []
         self.faults = True
 
     def grow(self) -> None:
@@ -37,10 +38,10 @@ class World:
                 return self._poll(after)
             case rules.RunStage(stage, _):
                 return self._run(stage)
-            case rules.Swap(found, kept):
-                assert kept or self.passed == list(STAGES), (
-                    "a model served that was not taken through every stage"
-                )
+            case rules.LookBack():
+                return self._look_back()
+            case rules.Swap(found):
+                assert self.passed == list(STAGES), "a model served that was not taken through every stage"
                 self.passed = []
                 self.served.append(found)
                 return rules.Passed()
@@ -57,8 +58,16 @@ class World:
             return rules.Failed("store down")
         if self.faults:
             self.grow()
-        newer = self.log[after:]
+        self.newer = newer = self.log[after:]
         return rules.Found(newer[-1]) if newer else rules.NothingNew()
+
+    def _look_back(self) -> rules.Event:
+        self.passed = []
+        assert not self.served, "a follower that serves looked back"
+        if self.faults and self.data.draw(st.booleans(), "store down"):
+            return rules.Failed("store down")
+        behind = [item for item in self.log if item not in self.refused and item not in self.newer]
+        return rules.FoundBehind(behind[-1]) if behind else rules.NothingBehind()
 
     def _run(self, stage: Phase) -> rules.Event:
         outcome = self.data.draw(st.sampled_from("pppfr"), "outcome") if self.faults else "p"
@@ -101,6 +110,8 @@ def test_once_faults_end_the_newest_generation_serves_unless_it_was_refused(data
         assert state.phase is Phase.SERVING
         assert (state.failures, state.last_error, state.refusal) == (0, None, None)
     assert state.serving == (world.served[-1] if world.served else None)
+    good = [item for item in world.log if item not in world.refused]
+    assert state.serving is not None or not good, "a good version was there and nothing serves"
 
 
 def serve(state: State, wanted: Target) -> tuple[State, list[rules.Action]]:
@@ -118,20 +129,33 @@ def test_the_stages_come_in_order() -> None:
     _, actions = serve(State(), target(1, 1))
     assert actions == [
         *[rules.RunStage(stage, target(1, 1)) for stage in STAGES],
-        rules.Swap(target(1, 1), kept=False),
+        rules.Swap(target(1, 1)),
         rules.Poll(1),
     ]
 
 
-def test_a_hold_and_a_rollback_by_one_load_nothing() -> None:
+def test_a_newcomer_whose_first_candidate_is_refused_serves_what_came_before() -> None:
+    state, _ = rules.step(State(), rules.Found(target(7, 3)))
+    state, action = rules.step(state, rules.Rejected("digest", "damaged", "publish again"))
+    refusal = rules.Refusal(target(7, 3), "digest", "damaged", "publish again")
+    assert action == rules.Refuse(refusal)
+    state, action = rules.step(state, rules.Woke())
+    assert action == rules.Poll(7), "a newer generation is better than an older one"
+    state, action = rules.step(state, rules.NothingNew())
+    assert action == rules.LookBack()
+    state, action = rules.step(state, rules.FoundBehind(target(4, 2)))
+    for _ in (*STAGES, "swap"):
+        state, action = rules.step(state, rules.Passed())
+    assert (state.serving, state.handled, state.refusal) == (target(4, 2), 7, refusal)
+    assert action == rules.Poll(7)
+    assert rules.step(state, rules.NothingNew())[1] == rules.Rest()
+
+
+def test_who_serves_does_not_look_back() -> None:
     state, _ = serve(State(), target(1, 1))
-    state, _ = serve(state, target(2, 2))
-    state, held = serve(state, target(3, 2))
-    assert held == [rules.Swap(target(3, 2), kept=True), rules.Poll(3)]
-    assert state.previous == target(1, 1)
-    state, rolled_back = serve(state, target(4, 1))
-    assert rolled_back == [rules.Swap(target(4, 1), kept=True), rules.Poll(4)]
-    assert state.previous == target(3, 2)
+    state, _ = rules.step(state, rules.Found(target(2, 2)))
+    state, _ = rules.step(state, rules.Rejected("digest", "damaged"))
+    assert rules.step(state, rules.NothingNew())[1] == rules.Rest()
 
 
 def test_a_channel_that_goes_backwards_is_a_failure_and_serves_on() -> None:

@@ -14,7 +14,7 @@ from kafka import KafkaConsumer, TopicPartition
 from deploy.feed.datasets import DatasetName, load_dataset
 from deploy.feed.faults import fault_kinds, spoil
 from deploy.stack.local import LocalStack
-from model_runtime.inspection import inspect_model
+from model_runtime.facts import read_facts
 from registry.documents import Manifest
 from streams.kafka import admin_client
 
@@ -34,7 +34,7 @@ def require_sound(manifests: list[Manifest], registry: Any) -> None:
         lineage = after.lineage
         assert lineage is not None
         assert lineage.records + lineage.skipped == sum(part.end - part.first for part in lineage.offsets)
-        assert inspect_model(registry.versions(after.model).load(after)).outputs == after.outputs
+        assert read_facts(registry.versions(after.model).load(after)).outputs == after.outputs
         assert after.parent_version == (before.version if before else None)
         if before is None or before.lineage is None:
             continue

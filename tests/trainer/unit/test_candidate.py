@@ -6,8 +6,9 @@ import orjson
 import pytest
 from river.datasets import Phishing
 
+from model_runtime.facts import read_facts
+from model_runtime.gate import Gate
 from model_runtime.golden import check_golden_rows
-from model_runtime.inspection import inspect_model
 from registry.documents import Role
 from registry.errors import RefusedError
 from streams.pipeline import ArrayFeatures, ExportSpec, LabelSpec, Pipeline
@@ -38,7 +39,7 @@ def reexported(trained: Training, change: Callable[[onnx.ModelProto], None]) -> 
 
 def test_a_candidate_carries_its_contract_and_its_origin(trained: Training) -> None:
     exported = export_candidate(trained)
-    facts, record = exported.facts, exported.training
+    facts, record = read_facts(exported.data), exported.training
     assert [(spec.name, spec.dtype, spec.shape) for spec in facts.inputs] == [("input", "float32", (-1, 64))]
     assert [(spec.name, spec.dtype, spec.role) for spec in facts.outputs] == [
         ("label", "int64", Role.LABEL),
@@ -68,8 +69,8 @@ def test_boolean_classes_are_named_in_the_file(phishing: Pipeline, make_batch: B
     values = [orjson.dumps({"x": features, "y": truth}) for features, truth in Phishing()]
     training.step(make_batch(values[:300]))
     exported = export_candidate(training)
-    assert exported.facts.classes == (False, True)
-    assert exported.facts.outputs[0].dtype == "int64"
+    assert read_facts(exported.data).classes == (False, True)
+    assert read_facts(exported.data).outputs[0].dtype == "int64"
     assert exported.training.evaluation is not None
     assert set(exported.training.evaluation.metrics) == {"accuracy", "log_loss", "roc_auc"}
 
@@ -83,8 +84,8 @@ def test_string_classes_come_out_as_strings(make_batch: BatchMaker, rng: np.rand
     values = [orjson.dumps({"x": row.tolist(), "y": "spam" if row.sum() > 0 else "ham"}) for row in rows]
     training.step(make_batch(values))
     exported = export_candidate(training)
-    assert exported.facts.classes == ("ham", "spam")
-    assert exported.facts.outputs[0].dtype == "string"
+    assert read_facts(exported.data).classes == ("ham", "spam")
+    assert read_facts(exported.data).outputs[0].dtype == "string"
     assert exported.training.golden is not None
     assert set(exported.training.golden.outputs["label"]) <= {"ham", "spam"}
 
@@ -106,7 +107,7 @@ def test_offset_features_fall_back_to_float64_and_stay_there(
         training.step(make_batch(values, first=begin))
     exported = export_candidate(training)
     assert exported.precision == "float64"
-    assert exported.facts.inputs[0].dtype == "float64"
+    assert read_facts(exported.data).inputs[0].dtype == "float64"
     assert exported.training.evaluation is not None
     assert exported.training.evaluation.parity is not None
     assert exported.training.evaluation.parity.dtype == "float64"
@@ -216,9 +217,10 @@ def test_an_opset_that_skl2onnx_does_not_know_is_refused(trained: Training) -> N
     assert caught.value.gate == "export"
 
 
-def test_what_is_exported_can_be_inspected_as_any_file(trained: Training) -> None:
+@pytest.mark.integration
+def test_what_is_exported_passes_the_load_gate(trained: Training) -> None:
     exported = export_candidate(trained)
-    assert inspect_model(exported.data) == exported.facts
+    assert Gate().admit(exported.data, exported.training.golden) == read_facts(exported.data)
 
 
 def _training_of(text: str) -> Training:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from model_runtime.facts import read_facts
 from registry import Registry
 from registry.errors import ConflictError, OutcomeUnknownError, StoreUnreachableError
 from registry.stores.memory import MemoryStore
@@ -94,7 +95,15 @@ def deliverer(
 ) -> Delivery:
     run = model.training.labels[RUN_LABEL]
     metrics = TrainerMetrics(pipeline.model)
-    return Delivery(registry, pipeline, run=run, last_version=last, metrics=metrics, log=log)
+    return Delivery(
+        registry,
+        pipeline,
+        run=run,
+        last_version=last,
+        metrics=metrics,
+        inspect=lambda data, _: read_facts(data),
+        log=log,
+    )
 
 
 def test_versions_follow_each_other_and_serve(
@@ -151,7 +160,7 @@ def test_a_restart_knows_the_versions_of_its_run_again(
 def test_versions_of_others_are_no_parents(
     registry: Registry, digits: Pipeline, exports: list[ExportedModel], log: SlowLog
 ) -> None:
-    registry.publish("digits", exports[0].data, exports[0].facts)
+    registry.publish("digits", exports[0].data, read_facts(exports[0].data))
     manifest = deliverer(registry, digits, exports[0], log).deliver(exports[0])
     assert (manifest.version, manifest.parent_version) == (2, None)
 

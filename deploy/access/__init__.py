@@ -1,0 +1,1 @@
+"""Least privilege: what a trainer, a consumer and an operator may do in a registry's bucket."""

@@ -1,0 +1,5 @@
+"""`python -m deploy.access`."""
+
+from deploy.access.cli import main
+
+main()

@@ -1,0 +1,184 @@
+"""Performs what the follower's rules decide: reads the channel, takes candidates through, swaps."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+
+from model_runtime.cache import BlobCache
+from model_runtime.follower import rules
+from model_runtime.follower.stages import Candidate, Part, Stages
+from model_runtime.follower.trusted import TrustedChannel
+from model_runtime.memory import release_free_memory
+from model_runtime.served import Canary, ServedModel
+from registry.canary import CanarySplit
+from registry.catalogue import Registry
+from registry.documents import ChannelEntry, ModelFacts, utc_now
+from registry.errors import RefusedError
+from registry.ratchet import Ratchet
+
+_FURTHEST_BACK = 10
+"""How many older versions a newcomer tries before it waits for a newer one."""
+
+
+class Performer:
+    """One follower's hands; used by its thread alone.
+
+    Args:
+        registry: where to look.
+        model: the model to follow.
+        channel: its channel.
+        consumer: who is written into the ledger of refusals.
+        cache: a folder for verified files.
+        accept: the consumer's own demand on a contract.
+        ratchet: remembers the highest generation across restarts; None forgets it.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        model: str,
+        channel: str,
+        *,
+        consumer: str,
+        cache: Path,
+        accept: Callable[[ModelFacts], None] | None,
+        ratchet: Ratchet | None = None,
+    ) -> None:
+        self.current: ServedModel | None = None
+        self.previous: ServedModel | None = None
+        self.swap_seconds = 0.0
+        self.polled_at: datetime | None = None
+        self._channel = registry.channel(model, channel)
+        self._trusted = TrustedChannel(self._channel, ratchet)
+        self._refusals = registry.refusals(model)
+        self._consumer = consumer
+        self._stages = Stages(registry, BlobCache(cache), self._kept, accept)
+        self._handled: ChannelEntry | None = None
+        self._candidate: Candidate | None = None
+        self._refused: set[int] = set()
+        self._may_break_contract = False
+        self._found_at = 0.0
+
+    def poll(self) -> rules.Event:
+        """Look for newer generations; the newest of them is the candidate."""
+        news = self._trusted.news(self._handled)
+        self.polled_at = utc_now()
+        if news is None:
+            return rules.NothingNew()
+        # an allowed change stays allowed for what comes after it, until something of it serves here
+        self._may_break_contract |= news.contract_change
+        return rules.Found(self._consider(news.entry))
+
+    def look_back(self) -> rules.Event:
+        """Find the nearest version that rollbacks lead to and that was not refused here."""
+        newest = self._trusted.newest
+        if newest is not None:
+            for entry in islice(self._behind(newest), _FURTHEST_BACK):
+                if entry.generation not in self._refused:
+                    return rules.FoundBehind(self._consider(entry))
+        return rules.NothingBehind()
+
+    def run(self, stage: rules.Phase) -> rules.Event:
+        """Take the candidate through a stage."""
+        incumbent = self.current.manifest if self.current else None
+        self._stages.run(stage, self._require_candidate(), incumbent)
+        return rules.Passed()
+
+    def swap(self) -> rules.Event:
+        """Let the candidate serve; whoever holds what served before keeps it."""
+        candidate, replaced = self._require_candidate(), self.current
+        self.current = served = self._served(candidate)
+        if replaced is not None and replaced.session is not served.session:
+            self.previous = replaced
+        self._raise_handled(candidate.entry)
+        self._candidate = None
+        self._refused.clear()
+        self._may_break_contract = False
+        self.swap_seconds = time.monotonic() - self._found_at
+        release_free_memory()
+        return rules.Passed()
+
+    def refuse(self, refusal: rules.Refusal) -> rules.Event:
+        """Write the refusal into the ledger and forget the candidate."""
+        candidate = self._require_candidate()
+        self._raise_handled(candidate.entry)
+        self._refused.add(candidate.entry.generation)
+        self._candidate = None
+        self._refusals.record(
+            gate=refusal.gate,
+            reason=refusal.reason,
+            remedy=refusal.remedy,
+            consumer=self._consumer,
+            channel=candidate.entry.channel,
+            version=candidate.entry.version,
+            generation=candidate.entry.generation,
+            blob_digest=candidate.entry.blob_digest,
+        )
+        release_free_memory()
+        return rules.Woke()
+
+    @property
+    def fresh_until(self) -> datetime | None:
+        """Until when someone vouched for the channel's freshness; None where nobody limits it."""
+        newest = self._trusted.newest
+        return newest.expires_at if newest else None
+
+    def drop_candidate(self) -> None:
+        """Forget what could not be had for now."""
+        self._candidate = None
+
+    def _behind(self, entry: ChannelEntry) -> Iterator[ChannelEntry]:
+        while entry.canary is not None:  # before it, the same version served without it
+            entry = self._channel.get(entry.generation - 1)
+            if not self._channel.seal.admits(entry):
+                return
+            yield entry
+        with contextlib.suppress(RefusedError):  # where trust ends, there is nothing to go back to
+            yield from self._channel.undo_chain(entry)
+
+    def _consider(self, entry: ChannelEntry) -> rules.Target:
+        self._candidate = Candidate(entry, may_break_contract=self._may_break_contract)
+        self._found_at = time.monotonic()
+        return rules.Target(entry.generation, entry.version, entry.blob_digest)
+
+    def _served(self, candidate: Candidate) -> ServedModel:
+        served = self._serving(candidate.entry, candidate.stable)
+        if candidate.canary is None or candidate.entry.canary is None:
+            return served
+        share = candidate.entry.canary
+        split = CanarySplit(str(self._channel), share.version, share.percent)
+        canary = Canary(self._serving(candidate.entry, candidate.canary), split)
+        return replace(served, canary=canary)
+
+    def _serving(self, entry: ChannelEntry, part: Part) -> ServedModel:
+        session = part.require_session()
+        since = next((kept.since for kept in _models(self.current) if kept.session is session), None)
+        return ServedModel(part.require_manifest(), entry, session, since or utc_now())
+
+    def _kept(self, manifest_digest: str) -> ServedModel | None:
+        for kept in (*_models(self.current), *_models(self.previous)):
+            if kept.manifest.digest == manifest_digest:
+                return kept
+        return None
+
+    def _raise_handled(self, entry: ChannelEntry) -> None:
+        if self._handled is None or entry.generation > self._handled.generation:
+            self._handled = entry
+
+    def _require_candidate(self) -> Candidate:
+        if self._candidate is None:
+            raise ValueError("there is no candidate")
+        return self._candidate
+
+
+def _models(served: ServedModel | None) -> tuple[ServedModel, ...]:
+    """What serves: a version, and perhaps a canary."""
+    if served is None:
+        return ()
+    return (served,) if served.canary is None else (served, served.canary.model)

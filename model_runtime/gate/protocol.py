@@ -1,0 +1,212 @@
+"""What the program, the keeper and a child say to each other; pure.
+
+A request is one packet of JSON with open files: the pipe for the answer, the candidate, and its golden rows
+if it has some. The answer is lines of JSON, written by the child and, once that has ended, by the keeper:
+
+    {"stage": "parsed"}                                                the child begins a stage
+    {"facts": {…}} or {"refusal": {"gate": …, "reason": …, "remedy": …}}     the child's verdict
+    {"ending": {"code": 0, "signal": null, …}}                         how the child ended
+
+Nothing that a child says is believed unless it then ends in order, and what is not of this form is ignored:
+a candidate may have got the better of it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import orjson
+from pydantic import ValidationError
+
+from model_runtime.gate.errors import KeeperLostError
+from model_runtime.gate.exhaustion import is_exhaustion, out_of_memory
+from model_runtime.gate.limits import GateLimits
+from registry.documents import ModelFacts
+from registry.errors import RefusedError
+
+MAX_PACKET = 64 * 1024
+MAX_ANSWER = 2 * 2**20
+MAX_VERDICT = 2**20
+HELLO = b"ready"
+
+_MAX_TEXT = 600
+_NO_CONTROL = dict.fromkeys((*range(32), 127), " ")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A candidate to be judged.
+
+    Args:
+        size: its bytes.
+        digest: what they must have.
+        limits: what it may hold and use.
+    """
+
+    size: int
+    digest: str
+    limits: GateLimits
+
+    def encode(self) -> bytes:
+        """The packet that says it."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, packet: bytes) -> Self:
+        """The request that a packet says."""
+        fields = orjson.loads(packet)
+        return cls(fields["size"], fields["digest"], GateLimits.decode(fields["limits"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a child ended.
+
+    Args:
+        code: its exit status, if it ended by itself.
+        signal: what ended it, otherwise.
+        overdue: the keeper ended it, because its time was up.
+        grown: bytes of memory that it took, at its peak, beyond the keeper's own.
+        stderr: the end of what it wrote to standard error.
+    """
+
+    code: int | None
+    signal: int | None
+    overdue: bool
+    grown: int
+    stderr: str
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def encode_stage(stage: str) -> bytes:
+    """The line that says which stage begins."""
+    return _line({"stage": stage})
+
+
+def encode_facts(facts: ModelFacts) -> bytes:
+    """The line of a candidate that passed.
+
+    Raises:
+        RefusedError: the facts are too many to be told.
+    """
+    line = b'{"facts":' + facts.model_dump_json().encode() + b"}\n"
+    if len(line) > MAX_VERDICT:
+        raise RefusedError(
+            "contract",
+            f"it takes {len(line)} bytes to tell its inputs, outputs and classes",
+            "Use fewer of them, with shorter names",
+        )
+    return line
+
+
+def encode_refusal(refusal: RefusedError) -> bytes:
+    """The line of a candidate that was refused; its words may come from the file, so they are tamed."""
+    texts = {"gate": refusal.gate, "reason": tame(refusal.reason), "remedy": tame(refusal.remedy)}
+    return _line({"refusal": texts})
+
+
+def encode_ending(ending: Ending) -> bytes:
+    """The last line; it begins a line of its own, whatever was written before."""
+    return b"\n" + _line({"ending": asdict(ending)})
+
+
+def tame(text: str) -> str:
+    """One short line of printable text."""
+    flat = " ".join(text[: 4 * _MAX_TEXT].translate(_NO_CONTROL).split())
+    flat = flat.encode("utf-8", "replace").decode()
+    return flat if len(flat) <= _MAX_TEXT else f"{flat[:_MAX_TEXT]} …"
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return orjson.dumps(value) + b"\n"
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def verdict(answer: bytes, request: Request) -> ModelFacts:
+    """What an answer comes to.
+
+    Raises:
+        RefusedError: the candidate is refused, by a gate or by what it did to its child.
+        KeeperLostError: the answer has no end.
+    """
+    said: dict[str, Any] = {}
+    for line in _lines(answer):
+        said.update(line)
+    ending = _ending(said.get("ending"))
+    if ending is None:
+        raise KeeperLostError("the process that judges models ended before it had answered")
+    stage = said.get("stage", "begun")
+    if ending.code != 0:
+        raise _fault(ending, str(stage), request)
+    if "refusal" in said:
+        raise _refusal(said["refusal"])
+    try:
+        return ModelFacts.model_validate(said.get("facts"))
+    except ValidationError:
+        raise _crash(f"its process gave an answer of no meaning when it was {stage}") from None
+
+
+def _lines(answer: bytes) -> Iterator[dict[str, Any]]:
+    for line in answer.split(b"\n"):
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(value, dict):
+            yield value
+
+
+def _ending(fields: Any) -> Ending | None:
+    try:
+        return Ending(**fields)
+    except TypeError:
+        return None
+
+
+def _refusal(fields: Any) -> RefusedError:
+    try:
+        return RefusedError(str(fields["gate"]), str(fields["reason"]), str(fields["remedy"]))
+    except (KeyError, TypeError):
+        return _crash("its process gave an answer of no meaning")
+
+
+def _fault(ending: Ending, stage: str, request: Request) -> RefusedError:
+    limits = request.limits
+    if ending.overdue:
+        return _too_slow(f"{limits.wall_seconds:g} s", stage)
+    if ending.signal == signal.SIGXCPU:
+        return _too_slow(f"{limits.cpu_seconds:g} s of processor time", stage)
+    # libraries that do not expect to be refused memory die of it in other ways
+    if is_exhaustion(ending.stderr) or ending.grown > limits.memory_bytes(request.size) / 2:
+        return out_of_memory(f"its process gave up when it was {stage}")
+    if ending.signal == signal.SIGKILL:
+        return out_of_memory(f"the system ended its process when it was {stage}")
+    if ending.signal is not None:
+        return _crash(f"its process died of {_name_of(ending.signal)} when it was {stage}")
+    return _crash(f"its process ended with status {ending.code} when it was {stage}: {tame(ending.stderr)}")
+
+
+def _too_slow(allowed: str, stage: str) -> RefusedError:
+    return RefusedError(
+        "time",
+        f"it took more than {allowed}, and was still being {stage}",
+        "Make the model smaller, or raise FERRY_GATE_WALL_SECONDS and FERRY_GATE_CPU_SECONDS",
+    )
+
+
+def _crash(reason: str) -> RefusedError:
+    return RefusedError("crash", reason, "Never serve this file; export the model again in another way")
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

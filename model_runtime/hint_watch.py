@@ -1,0 +1,87 @@
+"""Wakes the followers of many models by one conditional read of `hint.json`.
+
+A hint is a wake-up and nothing else: each follower reads its channel itself, when it is woken and every
+`FULL_READ_INTERVAL` seconds besides, so a hint that is lost or wrong costs time and never correctness.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+
+import structlog
+
+from model_runtime.follower import Follower
+from registry.errors import CorruptDocumentError, FerryError
+from registry.hints import Hint
+from registry.keys import HINT
+from registry.stores.base import ObjectMissingError, Store
+
+FULL_READ_INTERVAL = 30.0
+"""Seconds between two looks at a channel that no hint tells of; the `poll_interval` of watched followers."""
+
+log = structlog.get_logger(__name__)
+
+
+class HintWatch:
+    """Looks at the hint every `interval` seconds, on a thread of its own.
+
+    Args:
+        store: where the registry lies.
+        followers: whom to wake.
+        interval: seconds between two looks; each is up to a tenth shorter, so that a fleet spreads out.
+    """
+
+    def __init__(self, store: Store, followers: Sequence[Follower], *, interval: float) -> None:
+        self._store = store
+        self._followers = tuple(followers)
+        self._interval = interval
+        self._etag = ""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="hint-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Stop watching."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(self._interval * (1 - random.random() / 10)):  # noqa: S311 - jitter is no secret
+            try:
+                self.look()
+            except FerryError as error:  # the followers tell of a store that is away, each in its time
+                log.debug("the hint could not be read", reason=str(error))
+            except Exception:
+                log.exception("unexpected fault while watching the hint")
+
+    def look(self) -> None:
+        """Wake every follower whose channel has come further than it has.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        try:
+            stored = self._store.get_if_changed(HINT, self._etag) if self._etag else self._store.get(HINT)
+            if stored is None:
+                return
+            hint = Hint.decode(stored.data, key=HINT)
+        except (ObjectMissingError, CorruptDocumentError):
+            # no hint to go by: they must all look for themselves
+            self._wake(self._followers)
+            return
+        self._etag = stored.etag
+        self._wake([follower for follower in self._followers if _is_behind(follower, hint)])
+
+    def _wake(self, followers: Sequence[Follower]) -> None:
+        for follower in followers:
+            follower.wake()
+
+
+def _is_behind(follower: Follower, hint: Hint) -> bool:
+    return hint.model(follower.model).channels.get(follower.channel, 0) > follower.handled

@@ -1,0 +1,178 @@
+"""What each command prints with `-o json`, as types: the documents and the tests are made from them.
+
+No command imports this; what it prints is checked against these shapes by the tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from registry.diff import VersionDiff
+from registry.documents import ChannelEntry, Manifest, ServedModelReport
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Published(_Shape):
+    """The new version, and the channel's entry where it was promoted."""
+
+    manifest: Manifest
+    entry: ChannelEntry | None
+
+
+class Pulled(_Shape):
+    """A file that was written."""
+
+    model: str
+    version: int
+    digest: str = Field(description="of the file, `sha256:<hex>`; it was checked")
+    size: int = Field(description="bytes")
+    file: str
+
+
+class Changed(ChannelEntry):
+    """The entry that was written, or would be."""
+
+    dry_run: bool = Field(description="whether nothing was written")
+
+
+class ModelLine(_Shape):
+    """A model."""
+
+    model: str
+    newest_version: int
+    channels: dict[str, ChannelEntry | None] = Field(
+        description="the newest entry of each; null where it cannot be read"
+    )
+
+
+class Shown(Manifest):
+    """A version."""
+
+    serves: list[str] = Field(description="the channels that serve it, be it as a canary")
+
+
+class StatusLine(ServedModelReport):
+    """What one consumer serves of one channel."""
+
+    consumer: str
+    role: str
+    host: str
+    pid: int
+    at: AwareDatetime = Field(description="when it was last heard of")
+    live: bool = Field(description="false once it has been silent for three of its intervals")
+    generations_behind: int | None = Field(description="null where the channel cannot be read")
+
+
+class EntryEvent(_Shape):
+    """A channel got a new entry."""
+
+    at: AwareDatetime
+    event: Literal["entry"]
+    entry: ChannelEntry
+
+
+class ConsumerEvent(_Shape):
+    """A consumer came, left, or serves something else."""
+
+    at: AwareDatetime
+    event: Literal["consumer"]
+    consumer: str
+    model: str
+    channel: str
+    state: str = Field(description="its phase; `gone` when it fell silent, `left` when it said goodbye")
+    version: int | None = None
+    generation: int | None = None
+    generations_behind: int | None = None
+    last_error: str | None = None
+
+
+class StoreEvent(_Shape):
+    """The store stopped answering, or answers again."""
+
+    at: AwareDatetime
+    event: Literal["store"]
+    reachable: bool
+    fault: str | None
+
+
+class Probe(_Shape):
+    """What one probe of the store found."""
+
+    probe: str
+    outcome: str
+    detail: str
+
+
+class Right(_Shape):
+    """Whether these credentials may do something."""
+
+    right: str
+    held: bool | None = Field(description="null where it could not be told")
+    needed: bool | None = Field(description="whether the role needs it; null without `--as`")
+    detail: str
+
+
+class Examined(_Shape):
+    """What is true of a store."""
+
+    store: str
+    findings: list[Probe]
+    role: str | None
+    rights: list[Right]
+
+
+class Key(_Shape):
+    """A key for signatures."""
+
+    key_id: str
+    name: str
+    created: AwareDatetime | None
+    not_after: AwareDatetime | None = Field(description="what it signs later is refused; null for never")
+    ended: bool = Field(description="whether that is over")
+
+
+class NewKey(Key):
+    """A key pair that was made."""
+
+    private_key: str = Field(description="its file")
+    public_key: str = Field(description="its file")
+
+
+class TrustedFile(Key):
+    """A key that is trusted here."""
+
+    file: str
+
+
+class KeyList(_Shape):
+    """Who is trusted here."""
+
+    policy: str
+    signs_with: str | None = Field(description="the id of the key that signs here")
+    trusted: list[TrustedFile]
+
+
+SHAPES: dict[str, Any] = {
+    "publish": Published,
+    "pull": Pulled,
+    "promote": Changed,
+    "rollback": Changed,
+    "hold": Changed,
+    "release": Changed,
+    "list": list[ModelLine],
+    "list MODEL": list[Manifest],
+    "show": Shown,
+    "history": list[ChannelEntry],
+    "diff": VersionDiff,
+    "status": list[StatusLine],
+    "watch": EntryEvent | ConsumerEvent | StoreEvent,
+    "doctor": Examined,
+    "keygen": NewKey,
+    "keys": KeyList,
+}
+"""What `ferry COMMAND -o json` prints: one document, for `watch` one a line."""

@@ -1,0 +1,48 @@
+"""`--wait`: until every live consumer serves a generation, with a line that says how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+
+from registry.catalogue import Registry
+from registry.cli.output import printable
+from registry.convergence import Convergence, convergence, services, wait_until_served
+from registry.documents import ChannelEntry, utc_now
+from registry.errors import StoreError
+
+_NAMED = 3
+_ERASE = "\r\x1b[K"
+
+
+def wait_for_consumers(registry: Registry, entry: ChannelEntry, seconds: float) -> Convergence:
+    """Wait, and show on a terminal who is still to come.
+
+    Raises:
+        WaitTimeoutError: as `wait_until_served`.
+    """
+    if not sys.stderr.isatty():
+        return wait_until_served(registry, entry, seconds=seconds)
+
+    def show_and_pause(pause: float) -> None:
+        with contextlib.suppress(StoreError):  # the wait itself tells what is wrong, when it is over
+            standing = convergence(services(registry.consumers.all(), utc_now()), entry)
+            sys.stderr.write(f"{_ERASE}{printable(progress(standing))}")
+            sys.stderr.flush()
+        time.sleep(pause)
+
+    try:
+        return wait_until_served(registry, entry, seconds=seconds, pause=show_and_pause)
+    finally:
+        sys.stderr.write(_ERASE)
+
+
+def progress(standing: Convergence) -> str:
+    """How far the consumers are, in a line."""
+    late = [service.heartbeat.consumer for service in standing.late]
+    more = f" and {len(late) - _NAMED} more" if len(late) > _NAMED else ""
+    return (
+        f"{len(standing.serving)} of {len(standing.serving) + len(late)} consumers serve it; "
+        f"waiting for {', '.join(late[:_NAMED])}{more}"
+    )

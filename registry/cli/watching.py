@@ -1,0 +1,170 @@
+"""`ferry watch`: looks again and again, and shows what it sees."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import orjson
+
+from registry.catalogue import Registry
+from registry.cli.changing import channel_reference
+from registry.cli.formats import OutputFormat
+from registry.cli.opening import open_registry
+from registry.cli.output import ago, printable
+from registry.cli.signals import stop_on_signals
+from registry.cli.watched import Event, Scene, entry_text, events, state_of
+from registry.convergence import services
+from registry.documents import ChannelEntry, utc_now
+from registry.errors import StoreDeniedError, StoreError, UsageError
+from registry.names import ModelReference
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+SHOWN_ENTRIES = 10
+
+
+def watch(store: str | None, output: OutputFormat, reference: str | None, interval: float) -> None:
+    """Show what changes until Ctrl-C."""
+    if not 0.1 <= interval <= 3600:  # noqa: PLR2004 - seconds that make sense; false for NaN too
+        raise UsageError(f"--interval takes 0.1 to 3600 seconds, not {interval:g}")
+    wanted = None if reference is None else channel_reference(reference)
+    watcher = Watcher(open_registry(store), wanted)
+    stop = stop_on_signals()
+    if output is OutputFormat.TABLE and sys.stdout.isatty():
+        _watch_live(watcher, interval, stop)
+    else:
+        show = _print_json if output is OutputFormat.JSON else _print_line
+        _watch_lines(watcher, interval, stop, show)
+
+
+class Watcher:
+    """Looks at a registry; a store that is down is a fault of the moment, not the end.
+
+    Args:
+        registry: the registry.
+        wanted: only this model or channel; None for all.
+    """
+
+    def __init__(self, registry: Registry, wanted: ModelReference | None) -> None:
+        self._registry = registry
+        self._wanted = wanted
+        self._last = Scene({}, {})
+        self._seen = False
+
+    def look(self) -> Scene:
+        """What there is now; what was there before, with the fault, where the store does not tell.
+
+        Raises:
+            StoreDeniedError: at the first look: wrong credentials, no such bucket.
+        """
+        try:
+            news = self._news()
+            found = services(self._registry.consumers.all(), utc_now())
+        except StoreError as error:
+            if isinstance(error, StoreDeniedError) and not self._seen:
+                raise  # what was wrong from the start is for the caller to mend, not to wait for
+            return Scene(self._last.entries, self._last.services, fault=str(error))
+        self._seen = True
+        self._last = Scene(
+            {**self._last.entries, **{(entry.model, entry.channel): entry for entry in news}},
+            {
+                (service.heartbeat.consumer, service.report.model, service.report.channel): service
+                for service in found
+                if self._is_wanted(service.report.model, service.report.channel)
+            },
+            tuple(news),
+        )
+        return self._last
+
+    def _news(self) -> list[ChannelEntry]:
+        found: list[ChannelEntry] = []
+        for model in [self._wanted.model] if self._wanted else self._registry.models():
+            for channel in self._registry.channels(model):
+                if self._is_wanted(model, channel):
+                    found += self._newer(model, channel)
+        return found
+
+    def _newer(self, model: str, channel: str) -> list[ChannelEntry]:
+        log, known = self._registry.channel(model, channel), self._last.entries.get((model, channel))
+        # one read where nothing is new
+        return log.newest(1) if known is None else log.newer_than(known)
+
+    def _is_wanted(self, model: str, channel: str) -> bool:
+        return self._wanted is None or (
+            model == self._wanted.model and self._wanted.channel in {None, channel}
+        )
+
+
+def _watch_lines(
+    watcher: Watcher, interval: float, stop: threading.Event, show: Callable[[Event], None]
+) -> None:
+    before = Scene({}, {})
+    while not stop.is_set():
+        now = watcher.look()
+        for event in events(before, now):
+            show(event)
+        before = now
+        stop.wait(interval)
+
+
+def _print_line(event: Event) -> None:
+    _write(f"{utc_now():%Y-%m-%d %H:%M:%S} {event.kind} {printable(event.text)}")
+
+
+def _print_json(event: Event) -> None:
+    line = {"at": utc_now(), "event": event.kind, **event.details}
+    _write(orjson.dumps(line, default=lambda value: value.model_dump(mode="json")).decode())
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _watch_live(watcher: Watcher, interval: float, stop: threading.Event) -> None:
+    from rich.live import Live
+
+    recent: list[str] = []
+    before = Scene({}, {})
+    with Live(auto_refresh=False) as live:
+        while not stop.is_set():
+            now = watcher.look()
+            recent += [f"{utc_now():%H:%M:%S} {event.text}" for event in events(before, now)]
+            del recent[:-SHOWN_ENTRIES]
+            live.update(_picture(now, recent), refresh=True)
+            before = now
+            stop.wait(interval)
+
+
+def _picture(scene: Scene, recent: list[str]) -> Group:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    channels = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("CHANNEL", "NEWEST ENTRY"):
+        channels.add_column(column, overflow="fold")
+    for entry in scene.entries.values():
+        text = f"{printable(entry_text(entry))}, {ago(entry.at)}"
+        channels.add_row(f"{entry.model}:{entry.channel}", Text(text))
+    consumers = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("CONSUMER", "CHANNEL", "SERVES", "BEHIND", "STATE", "LAST ERROR"):
+        consumers.add_column(column, overflow="fold")
+    for service in scene.services.values():
+        report, behind = service.report, scene.behind(service)
+        cells = (
+            service.heartbeat.consumer,
+            f"{report.model}:{report.channel}",
+            str(report.version or "nothing yet"),
+            "?" if behind is None else str(behind),
+            state_of(service),
+            report.last_error or "-",
+        )
+        consumers.add_row(*(Text(printable(cell)) for cell in cells))
+    fault = [Text(printable(scene.fault), style="bold red")] if scene.fault else []
+    lines = [Text(printable(line)) for line in recent]
+    return Group(*fault, channels, Text(), consumers, Text(), *lines)

@@ -1,0 +1,62 @@
+"""Fixtures of the command line's tests."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry import ModelFacts, Registry
+from registry.cli.app import main
+from tests.onnx_models import inspect_model, linear_classifier
+from tests.registry.ferry import Ferry, Result
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    return (tmp_path / "registry").as_uri()
+
+
+@pytest.fixture
+def ferry(
+    store_url: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Ferry:
+    monkeypatch.setenv("FERRY_STORE", store_url)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr("sys.argv", ["ferry", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfdbinary.readouterr()
+        return Result(int(str(ended.value.code or 0)), out.decode(), err.decode())
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., str]:
+    def write(**model: Any) -> str:
+        path = tmp_path / "model.onnx"
+        path.write_bytes(linear_classifier(**model))
+        return str(path)
+
+    return write
+
+
+@functools.cache
+def _facts() -> ModelFacts:
+    # the same for every winner, and looking into a file takes longer than most tests
+    return inspect_model(linear_classifier())
+
+
+@pytest.fixture
+def published(store_url: str) -> None:
+    """Versions 1 to 3 of digits, promoted one after the other."""
+    registry = Registry.open(store_url)
+    for winner in range(3):
+        manifest = registry.publish("digits", linear_classifier(winner=winner), _facts())
+        registry.promote("digits", manifest.version, reason=f"try {winner}")
