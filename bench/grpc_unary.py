@@ -103,7 +103,17 @@ def ferry_server(folder: Path) -> Iterator[Target]:
     store = (folder / "registry").as_uri()
     publish_digits(store)
     command = [str(Path(sys.executable).with_name("ferry-server")), "--model", MODEL, "--log-format", "json"]
-    command += ["--port", "0", "--metrics-port", "0", "--store", store, "--cache", str(folder / "cache")]
+    command += [
+        "--port",
+        "0",
+        "--no-http",
+        "--metrics-port",
+        "0",
+        "--store",
+        store,
+        "--cache",
+        str(folder / "cache"),
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None

@@ -23,6 +23,7 @@ from registry.catalogue import Registry
 from registry.opening import open_registry
 from registry.settings import Settings, load_settings
 from registry.signing.policy import SignaturePolicy
+from registry.signing.setup import ratchet_folder
 from streams.pipeline import Pipeline
 
 ROLE = "flink"
@@ -98,6 +99,7 @@ class FollowedModels:
             pipeline.model,
             pipeline.channel,
             cache=settings.cache,
+            state=ratchet_folder(settings),
             accept=lambda facts: require_fit(facts, pipeline),
             consumer=consumer_name(ROLE),
         )

@@ -22,6 +22,10 @@ _EPILOG = """
 
   FERRY_STORE='s3://models?endpoint=http://127.0.0.1:9000' ferry-server --model digits
 
+  ferry-server --model vision --batch vision=32:500us
+
+  curl -s 127.0.0.1:8000/v2/models/digits
+
   grpcurl -plaintext 127.0.0.1:8001 grpc.health.v1.Health/Check
 
   curl -s 127.0.0.1:8002/metrics | grep ^ferry_
@@ -40,8 +44,30 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on. [dim]127.0.0.1[/dim]")] = None,
     port: Annotated[int | None, typer.Option(help="The port for gRPC. [dim]8001[/dim]")] = None,
+    http_port: Annotated[
+        int | None, typer.Option(help="The port for the same protocol over HTTP. [dim]8000[/dim]")
+    ] = None,
+    http: Annotated[
+        bool | None, typer.Option("--http/--no-http", help="Whether to speak HTTP too.", show_default=False)
+    ] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="The port for Prometheus metrics over HTTP. [dim]8002[/dim]")
+    ] = None,
+    batch: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL=SIZE:DELAY",
+            help="Run up to SIZE rows of a model together, and let requests wait DELAY for others; "
+            "worth it for models that take a millisecond and more. [dim]none[/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    model_control: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fixed|explicit",
+            help="Who says which models are served: the options for good, or callers too. [dim]fixed[/dim]",
+        ),
     ] = None,
     store: Annotated[
         str | None, typer.Option(help="The registry's store (FERRY_STORE).", show_default=False)
@@ -76,14 +102,19 @@ def serve(
         server_host=host,
         server_port=port,
         server_metrics_port=metrics_port,
+        server_http=http,
+        server_http_port=http_port,
+        server_model_control=model_control,
         server_max_message_mib=max_message_mib,
         server_drain_seconds=drain_seconds,
         server_poll_seconds=poll_seconds,
         server_log_format=log_format,
+        server_batching=tuple(batch or ()),
         store=store,
         cache=cache,
     )
     settings.references()
+    settings.execution()
     configure_logs(settings.server_log_format)
     asyncio.run(serve_until_stopped(settings))
 

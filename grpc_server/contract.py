@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from grpc_server import datatypes
+from grpc_server.classification import wanted_count
 from grpc_server.datatypes import Array
 from grpc_server.errors import InvalidRequestError, shortened
 from grpc_server.tensors import decode_contents, decode_raw
@@ -16,8 +17,8 @@ FREE = -1
 # callers send a few shapes over and over; what was seen to fit need not be looked at again
 KEPT_SHAPES = 64
 
-# they would change what a tensor means, so that leaving them out would be a wrong answer
-_UNSUPPORTED = frozenset({"classification", "shared_memory_region"})
+# they say where a tensor lies, so that leaving them out would be a wrong answer
+_SHARED_MEMORY = frozenset({"shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"})
 
 
 class InputContract:
@@ -47,7 +48,7 @@ class InputContract:
         if shape not in self._fitting or tensor.datatype != self.datatype.name:
             self._require_fit(tensor, shape)
         if tensor.parameters:
-            require_supported(tensor.parameters, f"input {self.name!r}")
+            refuse_shared_memory(tensor.parameters, f"input {self.name!r}")
         if raw is not None and tensor.HasField("contents"):
             raise InvalidRequestError(
                 f"input {self.name!r} has contents beside raw_input_contents; "
@@ -124,21 +125,24 @@ def read_requested(request: ModelInferRequest, known: Sequence[str]) -> list[str
             raise InvalidRequestError(f"no output {shortened(name)}; the model gives {_names(known)}")
         if name in names:
             raise InvalidRequestError(f"output {name!r} is requested twice")
-        require_supported(output.parameters, f"output {name!r}")
+        if output.parameters:
+            refuse_shared_memory(output.parameters, f"output {name!r}")
+            wanted_count(output.parameters, f"output {name!r}")
         names.append(name)
     return names
 
 
-def require_supported(parameters: Iterable[str], what: str) -> None:
-    """Refuse tensor parameters that would change what the tensor means.
+def refuse_shared_memory(parameters: Iterable[str], what: str) -> None:
+    """Refuse tensors that are not in the message; parameters that are not known mean nothing, as in Triton.
 
     Raises:
         InvalidRequestError: there is one.
     """
     for name in parameters:
-        if name in _UNSUPPORTED:
+        if name in _SHARED_MEMORY:
             raise InvalidRequestError(
-                f"{what} has the parameter {name!r}, which this server does not support; leave it out"
+                f"{what} has the parameter {name!r}, and shared memory is not supported here: "
+                "send the tensor in the request"
             )
 
 

@@ -21,6 +21,11 @@ class VersionCounters:
     failure: int = 0
     rows: int = 0
     runs: int = 0
+    pending: int = 0
+    """Requests that wait for a run right now."""
+    overloaded: int = 0
+    expired: int = 0
+    cancelled: int = 0
     total_ns: int = 0
     input_ns: int = 0
     run_ns: int = 0
@@ -29,16 +34,24 @@ class VersionCounters:
     last_ns: int = 0
     """When the last request was answered, by the clock of `perf_counter_ns`; 0 for never."""
 
-    def answered(self, rows: int, began: int, decoded: int, ran: int, ended: int) -> None:
-        """Count an answered request of `rows` inferences; the others are moments in nanoseconds."""
+    def answered(self, rows: int, began: int, decoded: int, started: int, ran: int, ended: int) -> None:
+        """Count an answered request of `rows` inferences; the others are moments in nanoseconds.
+
+        Between `decoded` and `started` it waited for its run. Runs are counted where they are done: one may
+        answer many requests.
+        """
         self.success += 1
-        self.runs += 1
         self.rows += rows
         self.input_ns += decoded - began
-        self.run_ns += ran - decoded
+        self.run_ns += ran - started
         self.output_ns += ended - ran
         self.total_ns += ended - began
         self.last_ns = ended
+
+    @property
+    def queue_ns(self) -> int:
+        """Nanoseconds that answered requests waited: what was neither reading, running nor writing."""
+        return max(0, self.total_ns - self.input_ns - self.run_ns - self.output_ns)
 
     def failed(self, began: int, ended: int) -> None:
         """Count a request that got an error, from moment to moment in nanoseconds."""

@@ -14,12 +14,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 import structlog
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
 
+from grpc_server import unserved
 from grpc_server.call import UNBOUNDED, Call
+from grpc_server.control import FixedModels, ModelControl
 from grpc_server.errors import InternalFaultError, InvalidRequestError, RequestError
-from grpc_server.handlers import InferenceHandlers
+from grpc_server.execution.executor import Executor
+from grpc_server.execution.policy import ExecutionPolicy
+from grpc_server.handlers import MAX_MESSAGE_BYTES, InferenceHandlers
+from grpc_server.inference import InferenceHandler
 from grpc_server.models import Models
+from grpc_server.repository import RepositoryHandlers
 from grpc_server.shortcut import PlainShortcut
 from protos import grpc_service_pb2 as pb
 
@@ -60,6 +67,18 @@ class Endpoint(Generic[_Request]):
             raise self._meaning(error) from error
         return answer if isinstance(answer, bytes) else self._awaited(answer)
 
+    async def ask(self, request: _Request, call: Call = UNBOUNDED) -> Message:
+        """Answer one request that is a message already, for a transport that writes it in another way.
+
+        Raises:
+            RequestError: as above.
+        """
+        try:
+            answer = self._handle(request, call)
+            return answer if isinstance(answer, Message) else await answer
+        except Exception as error:
+            raise self._meaning(error) from error
+
     def _answer(self, data: bytes, call: Call) -> bytes | Awaitable[bytes]:
         return _serialised(self._handle(self._parse(data), call))
 
@@ -82,9 +101,9 @@ class Endpoint(Generic[_Request]):
 class InferEndpoint(Endpoint[pb.ModelInferRequest]):
     """ModelInfer, with the short way for plain requests before the handlers' long one."""
 
-    def __init__(self, handlers: InferenceHandlers, shortcut: PlainShortcut) -> None:
-        super().__init__("ModelInfer", pb.ModelInferRequest, handlers.model_infer)
-        self._shortcut = shortcut
+    def __init__(self, models: Models, executor: Executor) -> None:
+        super().__init__("ModelInfer", pb.ModelInferRequest, InferenceHandler(models, executor))
+        self._shortcut = PlainShortcut(models, executor)
 
     def _answer(self, data: bytes, call: Call) -> bytes | Awaitable[bytes]:
         reply = self._shortcut.answer(data, call)
@@ -92,26 +111,63 @@ class InferEndpoint(Endpoint[pb.ModelInferRequest]):
             return reply
         request = self._parse(data)
         answer = _serialised(self._handle(request, call))
-        if isinstance(answer, bytes):  # what must be awaited is not plain
-            self._shortcut.learn(data, request)
+        self._shortcut.learn(data, request)  # it was read and has a run
         return answer
 
 
-def endpoints(models: Models) -> tuple[InferenceHandlers, list[Endpoint[Any]]]:
-    """The handlers for `models`, and the endpoints of all RPCs of the service."""
-    handlers = InferenceHandlers(models)
-    return handlers, _endpoints(handlers, PlainShortcut(models))
+def endpoints(
+    models: Models,
+    control: ModelControl | None = None,
+    *,
+    executor: Executor | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> tuple[InferenceHandlers, list[Endpoint[Any]]]:
+    """The handlers for `models`, and the endpoints of all RPCs of the service but the stream.
+
+    Args:
+        models: what is served.
+        control: who decides on that; nobody where there is none.
+        executor: runs the models; one with the defaults where there is none.
+        max_message_bytes: the largest message of the transports.
+    """
+    executor = executor or Executor(ExecutionPolicy())
+    handlers = InferenceHandlers(
+        models, batching_of=executor.batching_of, max_message_bytes=max_message_bytes
+    )
+    repository = RepositoryHandlers(models, control or FixedModels())
+    return handlers, [
+        *_core(handlers),
+        InferEndpoint(models, executor),
+        *_extensions(handlers, repository),
+        *_shared_memory(),
+    ]
 
 
-def _endpoints(handlers: InferenceHandlers, shortcut: PlainShortcut) -> list[Endpoint[Any]]:
+def _core(handlers: InferenceHandlers) -> list[Endpoint[Any]]:
     return [
         Endpoint("ServerLive", pb.ServerLiveRequest, at_once(handlers.server_live)),
         Endpoint("ServerReady", pb.ServerReadyRequest, at_once(handlers.server_ready)),
         Endpoint("ModelReady", pb.ModelReadyRequest, at_once(handlers.model_ready)),
         Endpoint("ServerMetadata", pb.ServerMetadataRequest, at_once(handlers.server_metadata)),
         Endpoint("ModelMetadata", pb.ModelMetadataRequest, at_once(handlers.model_metadata)),
-        InferEndpoint(handlers, shortcut),
     ]
+
+
+def _extensions(handlers: InferenceHandlers, repository: RepositoryHandlers) -> list[Endpoint[Any]]:
+    return [
+        Endpoint("ModelConfig", pb.ModelConfigRequest, at_once(handlers.model_config)),
+        Endpoint("ModelStatistics", pb.ModelStatisticsRequest, at_once(handlers.model_statistics)),
+        Endpoint("RepositoryIndex", pb.RepositoryIndexRequest, at_once(repository.index)),
+        Endpoint("RepositoryModelLoad", pb.RepositoryModelLoadRequest, repository.load),
+        Endpoint("RepositoryModelUnload", pb.RepositoryModelUnloadRequest, repository.unload),
+        Endpoint("TraceSetting", pb.TraceSettingRequest, at_once(unserved.trace_setting)),
+        Endpoint("LogSettings", pb.LogSettingsRequest, at_once(unserved.log_settings)),
+    ]
+
+
+def _shared_memory() -> list[Endpoint[Any]]:
+    refuse = at_once(unserved.shared_memory)
+    return [Endpoint(name, Empty, refuse) for name in unserved.SHARED_MEMORY]
 
 
 def at_once(handle: Callable[[_Request], Message]) -> Handle[_Request]:

@@ -5,6 +5,8 @@ FerryError
     ├── InvalidRequestError     it does not fit the protocol or the model's contract
     ├── NotServedError          no such model here, or no such version warm
     ├── NotReadyError           the model is followed and has no warm version yet
+    ├── OverloadedError         too many requests wait for the model
+    ├── DeadlineExceededError   its caller waits no more; the model was not run
     ├── UnsupportedError        the protocol has it and this server does not
     ├── ControlRefusedError     models are not loaded and unloaded by callers here
     └── InternalFaultError      our fault: the caller gets an id, the log has the rest
@@ -16,10 +18,12 @@ from registry.errors import FerryError
 
 __all__ = [
     "ControlRefusedError",
+    "DeadlineExceededError",
     "InternalFaultError",
     "InvalidRequestError",
     "NotReadyError",
     "NotServedError",
+    "OverloadedError",
     "RequestError",
     "UnsupportedError",
     "shortened",
@@ -60,6 +64,18 @@ class UnsupportedError(RequestError):
 
 class ControlRefusedError(RequestError):
     """Models come and go by the server's settings, not by its callers' requests."""
+
+
+class OverloadedError(RequestError):
+    """Too many requests wait; `retry_after` says in how many seconds a later try may succeed."""
+
+    def __init__(self, text: str, retry_after: float) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class DeadlineExceededError(RequestError):
+    """The deadline passed before the model was run, so it was not run."""
 
 
 class InternalFaultError(RequestError):

@@ -5,26 +5,24 @@ Nothing here knows of sockets or of any transport, so that whatever carries the 
 
 from __future__ import annotations
 
-import uuid
+from collections.abc import Callable
 from importlib.metadata import version
-from time import perf_counter_ns
-
-import structlog
 
 from grpc_server import datatypes
-from grpc_server.call import UNBOUNDED, Call
-from grpc_server.contract import read_feeds, read_requested
-from grpc_server.datatypes import Array
-from grpc_server.errors import InvalidRequestError, RequestError
+from grpc_server.configuration import PLATFORM, configuration
+from grpc_server.errors import RequestError
+from grpc_server.execution.policy import BatchPolicy
+from grpc_server.model_statistics import statistics_of
 from grpc_server.models import Models
-from grpc_server.offering import Offering
 from protos.grpc_service_pb2 import (
-    ModelInferRequest,
-    ModelInferResponse,
+    ModelConfigRequest,
+    ModelConfigResponse,
     ModelMetadataRequest,
     ModelMetadataResponse,
     ModelReadyRequest,
     ModelReadyResponse,
+    ModelStatisticsRequest,
+    ModelStatisticsResponse,
     ServerLiveRequest,
     ServerLiveResponse,
     ServerMetadataRequest,
@@ -35,16 +33,40 @@ from protos.grpc_service_pb2 import (
 from registry.documents import TensorSpec
 
 NAME = "modelferry"
-PLATFORM = "onnxruntime_onnx"
 
-log = structlog.get_logger(__name__)
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+"""Clients such as perf_analyzer use what is named here, so only what is really served may be."""
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+"""The largest message, where the settings do not say otherwise."""
 
 
 class InferenceHandlers:
-    """Answers the six core RPCs for `models`."""
+    """Answers what is asked of `models` and of the server itself.
 
-    def __init__(self, models: Models) -> None:
+    Args:
+        models: what is served.
+        batching_of: how the requests of a model run together, None where they do not.
+        max_message_bytes: the largest message of the transports.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        *,
+        batching_of: Callable[[str], BatchPolicy | None] = lambda _model: None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
         self._models = models
+        self._batching_of = batching_of
+        self._max_message_bytes = max_message_bytes
         self._draining = False
 
     def drain(self) -> None:
@@ -68,8 +90,8 @@ class InferenceHandlers:
         return ModelReadyResponse(ready=not self._draining)
 
     def server_metadata(self, _request: ServerMetadataRequest) -> ServerMetadataResponse:
-        """The server's name and version; it has no extensions yet."""
-        return ServerMetadataResponse(name=NAME, version=version(NAME))
+        """The server's name and version, and the extensions of Triton's that it really has."""
+        return ServerMetadataResponse(name=NAME, version=version(NAME), extensions=EXTENSIONS)
 
     def model_metadata(self, request: ModelMetadataRequest) -> ModelMetadataResponse:
         """The contract of a model, and its warm versions.
@@ -87,49 +109,32 @@ class InferenceHandlers:
             outputs=[_described(spec) for spec in manifest.outputs],
         )
 
-    def model_infer(self, request: ModelInferRequest, call: Call = UNBOUNDED) -> ModelInferResponse:
-        """Run a model.
+    def model_config(self, request: ModelConfigRequest) -> ModelConfigResponse:
+        """How a model is served, in Triton's words.
 
         Raises:
-            RequestError: the request does not fit, or the model or version cannot be asked.
+            RequestError: the model or version cannot be asked.
         """
-        began = perf_counter_ns()
-        offering = self._models.get(request.model_name).take(request.model_version, request.id)
-        counters = offering.counters
-        try:
-            feeds = read_feeds(request, offering.inputs)
-            names = read_requested(request, offering.outputs) if request.outputs else offering.outputs
-            decoded = perf_counter_ns()
-            results = _run(offering, feeds, names)
-            ran = perf_counter_ns()
-            reply = offering.writer.write(request, results)
-        except BaseException:
-            counters.failed(began, perf_counter_ns())
-            raise
-        call.answered_by(offering.provenance)
-        counters.answered(offering.rows(feeds), began, decoded, ran, perf_counter_ns())
-        return reply
-
-
-def _run(offering: Offering, feeds: dict[str, Array], names: list[str] | tuple[str, ...]) -> dict[str, Array]:
-    try:
-        return offering.session.run(feeds, names)
-    except ValueError as error:
-        # each input fits its contract, so they do not fit each other: free dimensions that must be equal
-        fault_id = uuid.uuid4().hex[:12]
-        served = offering.served
-        log.warning(
-            "a model could not be run",
-            model=served.name,
-            version=served.version,
-            id=fault_id,
-            reason=str(error),
+        model = self._models.get(request.name)
+        served = model.take(request.version).served
+        config = configuration(
+            served,
+            model.warm_versions,
+            batching=self._batching_of(model.name),
+            max_message_bytes=self._max_message_bytes,
         )
-        shapes = ", ".join(f"{name!r} {list(array.shape)}" for name, array in feeds.items())
-        raise InvalidRequestError(
-            f"model {served.name!r} version {served.version} cannot be run on inputs of these shapes "
-            f"together: {shapes}; the server's log has more under id {fault_id}"
-        ) from error
+        return ModelConfigResponse(config=config)
+
+    def model_statistics(self, request: ModelStatisticsRequest) -> ModelStatisticsResponse:
+        """What is counted of one model, or of all.
+
+        Raises:
+            RequestError: there is no such model, or the version is not warm.
+        """
+        models = [self._models.get(request.name)] if request.name else list(self._models)
+        version = models[0].take(request.version).served.version if request.name and request.version else None
+        found = [entry for model in models for entry in statistics_of(model, version)]
+        return ModelStatisticsResponse(model_stats=found)
 
 
 def _described(spec: TensorSpec) -> ModelMetadataResponse.TensorMetadata:

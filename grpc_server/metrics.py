@@ -40,6 +40,23 @@ _PER_VERSION = (
     ),
     _PerVersion("nv_inference_exec_count", "Runs of the model", lambda c: c.runs),
     _PerVersion(
+        "nv_inference_pending_request_count", "Requests that wait for a run right now", lambda c: c.pending
+    ),
+    _PerVersion(
+        "nv_inference_queue_duration_us",
+        "Microseconds that answered requests waited for their run",
+        lambda c: c.queue_ns // NS_PER_US,
+    ),
+    _PerVersion(
+        "ferry_overloaded_requests", "Requests refused because too many waited", lambda c: c.overloaded
+    ),
+    _PerVersion(
+        "ferry_expired_requests", "Requests not run because their deadline passed", lambda c: c.expired
+    ),
+    _PerVersion(
+        "ferry_cancelled_requests", "Requests whose caller left before the answer", lambda c: c.cancelled
+    ),
+    _PerVersion(
         "nv_inference_request_duration_us",
         "Microseconds spent on answered requests, from message to message",
         lambda c: c.total_ns // NS_PER_US,
@@ -76,6 +93,12 @@ _PER_MODEL = (
         "ferry_model_ready",
         "Whether a version serves",
         lambda m: float(m.current is not None),
+    ),
+    _PerModel(
+        GaugeMetricFamily,
+        "ferry_channel_expired",
+        "Whether nobody vouched for the channel's freshness in time",
+        lambda m: float(m.follower.expired),
     ),
     _PerModel(CounterMetricFamily, "ferry_swaps", "Generations put to serve", lambda m: m.counters.swaps),
     _PerModel(

@@ -110,6 +110,10 @@ class FollowedModel(FollowerObserver):
         self._failure = (reason, since)
         self.counters.follower_failures += 1
 
+    def close(self) -> None:
+        """Offer nothing from now on; to be called once nothing follows any more."""
+        self._warm = _Warm()
+
     def _offer(self, served: ServedModel) -> Offering:
         return Offering(served, self.counters.of_version(served.version))
 
@@ -127,6 +131,18 @@ class Models:
     def __init__(self, models: Sequence[FollowedModel]) -> None:
         self._models = {model.name: model for model in models}
 
+    def add(self, model: FollowedModel) -> None:
+        """Serve `model` too."""
+        self._models = {**self._models, model.name: model}
+
+    def remove(self, name: str) -> None:
+        """Serve the model `name` no more; requests that have taken its version keep it."""
+        self._models = {known: model for known, model in self._models.items() if known != name}
+
+    def find(self, name: str) -> FollowedModel | None:
+        """The model called `name`, None where it is not served here."""
+        return self._models.get(name)
+
     def __iter__(self) -> Iterator[FollowedModel]:
         return iter(self._models.values())
 
@@ -138,7 +154,7 @@ class Models:
         """
         found = self._models.get(name)
         if found is None:
-            served = ", ".join(repr(known) for known in self._models)
+            served = ", ".join(repr(known) for known in self._models) or "none"
             raise NotServedError(f"no model {shortened(name)} here; this server serves {served}")
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 from grpc_server.contract import FREE, InputContract
 from grpc_server.counters import VersionCounters
 from grpc_server.datatypes import Array
+from grpc_server.execution.costs import RunCosts
+from grpc_server.execution.probing import probe
 from grpc_server.provenance import Provenance
 from grpc_server.replies import ReplyWriter
+from model_runtime.golden import zeros
 from model_runtime.served import ServedModel
 from protos.grpc_service_pb2 import ModelInferRequest
 
@@ -34,11 +38,13 @@ class Offering:
     """
 
     __slots__ = (
-        "_batched", "counters", "inputs", "outputs", "plain", "provenance", "served", "session", "writer",
+        "_batched", "_batched_outputs", "_even_rows", "costs", "counters", "inputs", "joinable",
+        "joining_proven", "name", "outputs", "plain", "provenance", "served", "session", "writer",
     )  # fmt: skip
 
     def __init__(self, served: ServedModel, counters: VersionCounters) -> None:
         self.served = served
+        self.name = served.name
         self.session = served.session
         self.counters = counters
         self.inputs = {spec.name: InputContract(spec) for spec in served.manifest.inputs}
@@ -48,6 +54,14 @@ class Offering:
         self.plain: dict[bytes, PlainInput] = {}
         first = next(iter(self.inputs.values()), None)
         self._batched = first.name if first is not None and first.shape[:1] == (FREE,) else None
+        contracts = self.inputs.values()
+        self._even_rows = all(each.shape and FREE not in each.shape[1:] for each in contracts)
+        # whether rows of several requests may go into one run, and whether a run has shown that it is right
+        self.joinable = bool(contracts) and all(each.shape[:1] == (FREE,) for each in contracts)
+        self.joining_proven = False
+        self._batched_outputs = {spec.name for spec in served.manifest.outputs if spec.shape[:1] == (FREE,)}
+        self.costs = RunCosts()
+        probe(self.session, served.manifest, self.costs, self.weight(zeros(served.manifest), 1))
 
     def plain_input(self, tensor: ModelInferRequest.InferInputTensor) -> PlainInput | None:
         """How to read the data of requests that describe their one input as `tensor` does.
@@ -67,3 +81,11 @@ class Offering:
     def rows(self, feeds: dict[str, Array]) -> int:
         """How many inferences one request means: the size of the free first dimension, else one."""
         return 1 if self._batched is None else feeds[self._batched].shape[0]
+
+    def weight(self, feeds: dict[str, Array], rows: int) -> int:
+        """What the cost of a run goes by: its rows, or its elements where rows have no fixed length."""
+        return rows if self._even_rows else sum(array.size for array in feeds.values())
+
+    def joins(self, outputs: Sequence[str]) -> bool:
+        """Whether requests for these outputs may run together: the batch comes first in all tensors."""
+        return self.joinable and self._batched_outputs.issuperset(outputs)

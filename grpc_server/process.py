@@ -8,33 +8,29 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from grpc_server.endpoint import endpoints
+from grpc_server.control import ExplicitModels, FixedModels, ModelControl
+from grpc_server.endpoint import Endpoint, endpoints
+from grpc_server.execution.executor import Executor
+from grpc_server.following import Following
 from grpc_server.handlers import InferenceHandlers
 from grpc_server.health import SERVER, HealthService
 from grpc_server.metrics import MetricsServer, ModelCollector
-from grpc_server.models import FollowedModel, Models, SwapListener
-from grpc_server.settings import MIB, ServerSettings
+from grpc_server.models import Models
+from grpc_server.settings import MIB, ControlMode, ServerSettings
 from grpc_server.transport import GrpcTransport
-from model_runtime.follower import Follower, FollowerSettings
-from model_runtime.heartbeat import HeartbeatReporter
-from model_runtime.hint_watch import FULL_READ_INTERVAL, HintWatch
-from model_runtime.identity import consumer_name
-from registry.catalogue import Registry
 from registry.opening import open_registry
 
-ROLE = "grpc"
-MOST_DIRECT = 4
-"""Up to so many models are followed by a read of each channel; more are woken by the registry's hint."""
+if TYPE_CHECKING:
+    from grpc_server.http_mirror.server import HttpMirror
+
 LINGER = 0.5
 """Seconds between saying NOT_SERVING and taking no more requests, so that callers can turn away first."""
 LONGEST_LINGER = 5.0
 """Seconds that callers who do not turn away are still answered."""
-
-STOP_FOLLOWER = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -46,26 +42,26 @@ async def serve(settings: ServerSettings) -> None:
         UsageError: a setting is wrong or an address cannot be listened on.
     """
     registry = open_registry(settings)
-    named = list(_named(settings))
-    watched = len(named) > MOST_DIRECT
-    models = Models([_followed(registry, settings, *each, watched=watched) for each in named])
+    following = Following(registry, settings, settings.references())
+    models = Models(following.models)
     with _metrics(models, settings) as metrics_port:
-        server = _Server.around(models, settings)
-        port = await server.transport.start(settings.server_host, settings.server_port)
-        log.info(
-            "listening",
-            host=settings.server_host,
-            port=port,
-            metrics_port=metrics_port,
-            store=registry.store.url,
-            models=[f"{model.name}:{model.follower.channel}" for model in models],
-        )
-        followers = [model.follower for model in models]
-        interval = settings.server_poll_seconds
-        watch = HintWatch(registry.store, followers, interval=interval) if watched else None
-        async with _following(registry, models, server, watch):
-            await _signal()
-            await server.drain(settings.server_drain_seconds)
+        server = _Server.around(models, settings, _control(models, following, settings))
+        async with _listening(server, settings) as (port, http_port):
+            log.info(
+                "listening",
+                host=settings.server_host,
+                port=port,
+                http_port=http_port,
+                metrics_port=metrics_port,
+                store=registry.store.url,
+                models=[f"{model.name}:{model.follower.channel}" for model in models],
+            )
+            following.start(server.report_health)
+            try:
+                await _signal()
+                await server.drain(settings.server_drain_seconds)
+            finally:
+                await following.stop()
     log.info("stopped")
 
 
@@ -75,13 +71,17 @@ class _Server:
     handlers: InferenceHandlers
     health: HealthService
     transport: GrpcTransport
+    executor: Executor
+    mirror: HttpMirror | None
 
     @classmethod
-    def around(cls, models: Models, settings: ServerSettings) -> _Server:
-        handlers, rpcs = endpoints(models)
+    def around(cls, models: Models, settings: ServerSettings, control: ModelControl) -> _Server:
+        executor = Executor(settings.execution())
+        largest = settings.server_max_message_mib * MIB
+        handlers, rpcs = endpoints(models, control, executor=executor, max_message_bytes=largest)
         health = HealthService()
-        transport = GrpcTransport(rpcs, health, max_message_bytes=settings.server_max_message_mib * MIB)
-        return cls(models, handlers, health, transport)
+        transport = GrpcTransport(rpcs, health, max_message_bytes=largest)
+        return cls(models, handlers, health, transport, executor, _mirror(rpcs, settings))
 
     def report_health(self) -> None:
         serving = {model.name: model.current is not None for model in self.models}
@@ -95,27 +95,41 @@ class _Server:
         await asyncio.sleep(min(LINGER, seconds))
         # gRPC refuses what it has received and not handed over yet, so wait for a quiet moment
         await self.transport.quiet(min(LONGEST_LINGER, deadline - time.monotonic()))
-        await self.transport.stop(max(0.0, deadline - time.monotonic()))
+        left = max(0.0, deadline - time.monotonic())
+        mirror = self.mirror.stop() if self.mirror is not None else asyncio.sleep(0)
+        await asyncio.gather(self.transport.stop(left), mirror)
+        self.executor.close()
 
 
-def _named(settings: ServerSettings) -> Iterator[tuple[str, str]]:
-    for reference in settings.references():
-        yield reference.model, reference.channel_or_default
+def _mirror(rpcs: list[Endpoint[Any]], settings: ServerSettings) -> HttpMirror | None:
+    if not settings.server_http:
+        return None
+    # imported here, since whoever goes without it need not wait for it
+    from grpc_server.http_mirror.server import HttpMirror as Mirror
 
-
-def _followed(
-    registry: Registry, settings: ServerSettings, model: str, channel: str, *, watched: bool
-) -> FollowedModel:
-    interval = FULL_READ_INTERVAL if watched else settings.server_poll_seconds
-    follower = Follower(
-        registry,
-        model,
-        channel,
-        cache=settings.cache,
-        settings=FollowerSettings(poll_interval=interval),
-        consumer=consumer_name(ROLE),
+    return Mirror(
+        rpcs,
+        max_message_bytes=settings.server_max_message_mib * MIB,
+        drain_seconds=settings.server_drain_seconds,
     )
-    return FollowedModel(follower)
+
+
+def _control(models: Models, following: Following, settings: ServerSettings) -> ModelControl:
+    if settings.server_model_control is ControlMode.EXPLICIT:
+        return ExplicitModels(models, following.follow, following.leave)
+    return FixedModels()
+
+
+@contextlib.asynccontextmanager
+async def _listening(server: _Server, settings: ServerSettings) -> AsyncIterator[tuple[int, int | None]]:
+    port = await server.transport.start(settings.server_host, settings.server_port)
+    try:
+        http_port = None
+        if server.mirror is not None:
+            http_port = await server.mirror.start(settings.server_host, settings.server_http_port)
+        yield port, http_port
+    finally:
+        await server.transport.stop(0)
 
 
 @contextlib.contextmanager
@@ -127,31 +141,6 @@ def _metrics(models: Models, settings: ServerSettings) -> Iterator[int]:
         yield server.port
     finally:
         server.stop()
-
-
-@contextlib.asynccontextmanager
-async def _following(
-    registry: Registry, models: Models, server: _Server, watch: HintWatch | None
-) -> AsyncIterator[None]:
-    loop = asyncio.get_running_loop()
-    listener = SwapListener(partial(loop.call_soon_threadsafe, server.report_health))
-    followers = [model.follower for model in models]
-    for follower in followers:
-        follower.observe(listener)
-    reporter = HeartbeatReporter(registry, consumer=consumer_name(ROLE), role=ROLE, followers=followers)
-    server.report_health()
-    for follower in followers:
-        follower.start()
-    reporter.start()
-    if watch is not None:
-        watch.start()
-    try:
-        yield
-    finally:
-        if watch is not None:
-            await asyncio.to_thread(watch.stop)
-        stops = [asyncio.to_thread(follower.stop, STOP_FOLLOWER) for follower in followers]
-        await asyncio.gather(*stops, asyncio.to_thread(reporter.stop))
 
 
 async def _signal() -> None:

@@ -7,11 +7,17 @@ import time
 from collections.abc import Mapping, Sequence
 
 from grpc_server import datatypes
+from grpc_server.classification import highest, wanted_count
+from grpc_server.contract import FREE
 from grpc_server.datatypes import Array
+from grpc_server.errors import InvalidRequestError
 from grpc_server.provenance import CHANNEL, DATA_AGE, DIGEST, GENERATION, PREFIX, newest_event_time
 from grpc_server.tensors import encode_raw
 from model_runtime.served import ServedModel
 from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
+
+_RESERVED = (PREFIX, "triton_")
+_TEXT = datatypes.of_catalogue("string")
 
 _DOUBLE = struct.Struct("<d")
 
@@ -26,6 +32,11 @@ def _varint(number: int) -> bytes:
         number >>= 7
     parts.append(number)
     return bytes(parts)
+
+
+def length_delimited(tag: bytes, data: bytes) -> bytes:
+    """A field of bytes, text or a message as protobuf writes it."""
+    return b"".join((tag, _varint(len(data)), data))
 
 
 _ONE_BYTE = [bytes((number,)) for number in range(0x80)]
@@ -53,6 +64,8 @@ class ReplyWriter:
     """
 
     def __init__(self, served: ServedModel) -> None:
+        self._specs = {spec.name: spec for spec in served.manifest.outputs}
+        self._labels = served.manifest.classes or ()
         self._datatypes = {spec.name: datatypes.of_catalogue(spec.dtype) for spec in served.manifest.outputs}
         self._provenance = _provenance(served)
         self._heads: dict[tuple[object, ...], bytes] = {}
@@ -66,11 +79,32 @@ class ReplyWriter:
     def write(self, request: ModelInferRequest, results: Mapping[str, Array]) -> ModelInferResponse:
         """The reply to `request` with `results` as its outputs, in their order."""
         reply = ModelInferResponse.FromString(self.plain(results))
+        if request.outputs:
+            self._classify(request, results, reply)
         if request.id:
             reply.id = request.id
         if request.parameters:
             _give_back(request, reply)
         return reply
+
+    def _classify(
+        self, request: ModelInferRequest, results: Mapping[str, Array], reply: ModelInferResponse
+    ) -> None:
+        for index, output in enumerate(request.outputs):
+            count = wanted_count(output.parameters, f"output {output.name!r}")
+            if not count:
+                continue
+            spec, written = self._specs[output.name], reply.outputs[index]
+            if spec.dtype == "string":
+                raise InvalidRequestError(f"output {spec.name!r} is BYTES, which has no highest elements")
+            found = highest(
+                results[output.name],
+                count,
+                by_row=spec.shape[:1] == (FREE,),
+                labels=() if spec.role == "label" else self._labels,
+            )
+            written.datatype, written.shape[:] = _TEXT.name, found.shape
+            reply.raw_output_contents[index] = encode_raw(found, _TEXT)
 
     def plain(self, results: Mapping[str, Array]) -> bytes:
         """The serialised reply to a request without id and parameters.
@@ -111,5 +145,5 @@ def _provenance(served: ServedModel) -> bytes:
 
 def _give_back(request: ModelInferRequest, reply: ModelInferResponse) -> None:
     for name, value in request.parameters.items():
-        if not name.startswith(PREFIX):  # no caller can say where an answer comes from
+        if not name.startswith(_RESERVED):  # no caller can say where an answer comes from
             reply.parameters[name].CopyFrom(value)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from grpc_server.execution.policy import ExecutionPolicy, QueueLimits, parse_batching
 from registry.errors import UsageError
 from registry.logs import LogFormat
 from registry.names import ModelReference
@@ -15,6 +18,17 @@ from registry.settings import Settings, load_settings_of
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 MIB = 2**20
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class ControlMode(StrEnum):
+    """Who says which models are served: the settings for good, or callers too, by load and unload."""
+
+    FIXED = "fixed"
+    EXPLICIT = "explicit"
 
 
 class ServerSettings(Settings):
@@ -29,7 +43,19 @@ class ServerSettings(Settings):
     server_poll_seconds: float = Field(default=1.0, gt=0)
     server_log_format: LogFormat = LogFormat.CONSOLE
 
-    @field_validator("server_models", mode="before")
+    # the protocol over HTTP, and who says which models are served
+    server_http: bool = True
+    server_http_port: Port = 8000
+    server_model_control: ControlMode = ControlMode.FIXED
+
+    # how requests run: see execution/policy.py
+    server_batching: Annotated[tuple[str, ...], NoDecode] = ()
+    server_inline_us: int = Field(default=1000, ge=0)
+    server_run_threads: int = Field(default_factory=_cores, ge=1, le=256)
+    server_queue_requests: int = Field(default=1000, ge=1)
+    server_queue_mib: int = Field(default=256, ge=1)
+
+    @field_validator("server_models", "server_batching", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         # in the environment the names stand behind each other, as people write them
@@ -41,7 +67,7 @@ class ServerSettings(Settings):
         Raises:
             UsageError: none is named, one is named twice, or one is of no known form.
         """
-        if not self.server_models:
+        if not self.server_models and self.server_model_control is ControlMode.FIXED:
             raise UsageError(
                 "no model to serve: name one with --model NAME[:CHANNEL] or in FERRY_SERVER_MODELS"
             )
@@ -51,6 +77,19 @@ class ServerSettings(Settings):
             if names.count(name) > 1:
                 raise UsageError(f"model {name} is named twice; one server follows one channel of a model")
         return references
+
+    def execution(self) -> ExecutionPolicy:
+        """How requests run.
+
+        Raises:
+            UsageError: batching is not of the form it must have.
+        """
+        return ExecutionPolicy(
+            inline_ns=self.server_inline_us * 1000,
+            threads=self.server_run_threads,
+            limits=QueueLimits(requests=self.server_queue_requests, size=self.server_queue_mib * MIB),
+            batching=parse_batching(self.server_batching),
+        )
 
 
 def load_server_settings(**flags: Any) -> ServerSettings:

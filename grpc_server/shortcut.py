@@ -3,8 +3,8 @@
 A caller that asks one model again and again sends the same bytes each time, up to the tensor's data, which
 protobuf writes last. When such a request has gone the long way through the handlers and was answered, its
 head is kept with what the handlers found; a request with the same head and length differs in nothing but the
-data and takes the short way. Whatever is not plain, was not seen yet, or fails, goes the long way: there is
-one place that checks requests and words errors.
+data and takes the short way. Whatever is not plain or was not seen yet goes the long way: there is one place
+that checks requests.
 
 A request is plain when it names a model and no version, has one raw input of fixed element size, and has
 neither an id nor parameters nor requested outputs.
@@ -12,13 +12,16 @@ neither an id nor parameters nor requested outputs.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import TypeVar
 
 import numpy as np
 
+from grpc_server.answering import Asked, answer
 from grpc_server.call import UNBOUNDED, Call
+from grpc_server.execution.executor import Executor
 from grpc_server.models import FollowedModel, Models
 from protos.grpc_service_pb2 import ModelInferRequest
 
@@ -39,12 +42,18 @@ class _Head:
 class PlainShortcut:
     """Remembers heads of plain requests and answers those that have one of them."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, executor: Executor) -> None:
         self._models = models
+        self._executor = executor
         self._by_length: dict[int, _Head] = {}
 
-    def answer(self, data: bytes, call: Call = UNBOUNDED) -> bytes | None:
-        """The serialised reply; None where the request must go the long way."""
+    def answer(self, data: bytes, call: Call = UNBOUNDED) -> bytes | Awaitable[bytes] | None:
+        """The serialised reply, or what to await for it; None where the request must go the long way.
+
+        Raises:
+            RequestError: there is no room or no time for it, or the model cannot be run on it. What is
+                awaited raises the same.
+        """
         began = perf_counter_ns()
         head = self._by_length.get(len(data))
         if head is None or not data.startswith(head.data):
@@ -56,17 +65,8 @@ class PlainShortcut:
             return None
         # sliced, not viewed: the data must begin where the processor likes numbers to begin
         array = np.frombuffer(data[len(head.data) :], plain.dtype).reshape(plain.shape)
-        feeds = {plain.name: array}
-        decoded = perf_counter_ns()
-        try:
-            results = offering.session.run(feeds, offering.outputs)
-        except ValueError:
-            return None
-        ran = perf_counter_ns()
-        reply = offering.writer.plain(results)
-        call.answered_by(offering.provenance)
-        offering.counters.answered(offering.rows(feeds), began, decoded, ran, perf_counter_ns())
-        return reply
+        asked = Asked(offering, {plain.name: array}, offering.outputs, offering.writer.plain, began)
+        return answer(self._executor, asked, call)
 
     def learn(self, data: bytes, request: ModelInferRequest) -> None:
         """Keep the head of an answered request, if it is plain."""

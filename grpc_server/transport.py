@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -17,16 +17,22 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from grpc_server import status_details, streaming
 from grpc_server.endpoint import SERVICE, Endpoint
 from grpc_server.errors import (
+    ControlRefusedError,
+    DeadlineExceededError,
     InternalFaultError,
     InvalidRequestError,
     NotReadyError,
     NotServedError,
+    OverloadedError,
     RequestError,
+    UnsupportedError,
 )
 from grpc_server.health import HealthService
 from grpc_server.provenance import Provenance
+from grpc_server.streaming import OrderedStream, StreamAnswers
 from protos import grpc_service_pb2
 from registry.errors import UsageError
 
@@ -38,6 +44,10 @@ _STATUSES: dict[type[RequestError], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     NotServedError: grpc.StatusCode.NOT_FOUND,
     NotReadyError: grpc.StatusCode.UNAVAILABLE,
+    UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
+    ControlRefusedError: grpc.StatusCode.UNAVAILABLE,
+    OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
     InternalFaultError: grpc.StatusCode.INTERNAL,
 }
 
@@ -63,7 +73,8 @@ class GrpcTransport:
             ]
         )
         self._requests = _Requests()
-        self._server.add_generic_rpc_handlers((_generic_handler(endpoints, self._requests),))
+        self._streams: set[OrderedStream] = set()
+        self._server.add_generic_rpc_handlers((self._handler({rpc.name: rpc for rpc in endpoints}),))
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         _enable_reflection(self._server)
 
@@ -95,22 +106,25 @@ class GrpcTransport:
 
     async def stop(self, grace: float) -> None:
         """Take no more requests, and wait up to `grace` seconds for those that are under way."""
-        await self._server.stop(grace)
+        stopped = asyncio.ensure_future(self._server.stop(grace))
+        for stream in list(self._streams):
+            stream.finish()
+        await stopped
+
+    def _handler(self, endpoints: Mapping[str, Endpoint[Any]]) -> grpc.GenericRpcHandler:
+        stream = _stream_behaviour(StreamAnswers(endpoints["ModelInfer"]), self._requests, self._streams)
+        unary: dict[str, Any] = {
+            name: grpc.unary_unary_rpc_method_handler(_behaviour(endpoint, self._requests))
+            for name, endpoint in endpoints.items()
+        }
+        return grpc.method_handlers_generic_handler(
+            SERVICE, {**unary, streaming.NAME: grpc.stream_stream_rpc_method_handler(stream)}
+        )
 
 
 @dataclass(slots=True)
 class _Requests:
     count: int = 0
-
-
-def _generic_handler(endpoints: Iterable[Endpoint[Any]], requests: _Requests) -> grpc.GenericRpcHandler:
-    return grpc.method_handlers_generic_handler(
-        SERVICE,
-        {
-            endpoint.name: grpc.unary_unary_rpc_method_handler(_behaviour(endpoint, requests))
-            for endpoint in endpoints
-        },
-    )
 
 
 def _behaviour(endpoint: Endpoint[Any], requests: _Requests) -> Callable[[bytes, _Context], Awaitable[bytes]]:
@@ -121,6 +135,30 @@ def _behaviour(endpoint: Endpoint[Any], requests: _Requests) -> Callable[[bytes,
             return answer if isinstance(answer, bytes) else await answer
         except RequestError as error:
             return await _abort(context, error)
+
+    return serve
+
+
+def _stream_behaviour(
+    answers: StreamAnswers, requests: _Requests, streams: set[OrderedStream]
+) -> Callable[[Any, _Context], Awaitable[None]]:
+    async def serve(_requests: Any, context: _Context) -> None:
+        call = _StreamCall(context)
+
+        def answer(data: bytes) -> bytes | Awaitable[bytes]:
+            requests.count += 1
+            return answers(data, call)
+
+        stream = OrderedStream(answer, context.read, context.write, grpc.aio.EOF)
+        streams.add(stream)
+        try:
+            await stream.run()
+        finally:
+            streams.discard(stream)
+        if stream.cut_short:
+            await context.abort(
+                grpc.StatusCode.UNAVAILABLE, "the server is stopping; what it had read is answered"
+            )
 
     return serve
 
@@ -141,8 +179,22 @@ class _GrpcCall:
         self._context.set_trailing_metadata(provenance.metadata())
 
 
+class _StreamCall(_GrpcCall):
+    """A stream as grpc.aio knows it; its one set of trailing metadata cannot tell of every answer."""
+
+    __slots__ = ()
+
+    def answered_by(self, provenance: Provenance) -> None:
+        pass
+
+
 async def _abort(context: _Context, error: RequestError) -> NoReturn:
-    await context.abort(_STATUSES[type(error)], str(error))
+    status = _STATUSES[type(error)]
+    details: tuple[tuple[str, bytes], ...] = ()
+    if isinstance(error, OverloadedError):
+        rich = status_details.with_retry_info(status.value[0], str(error), error.retry_after)
+        details = ((status_details.KEY, rich),)
+    await context.abort(status, str(error), details)
 
 
 def _enable_reflection(server: Any) -> None:

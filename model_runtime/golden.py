@@ -56,6 +56,15 @@ def warm_up(session: OnnxSession, facts: ModelFacts) -> str | None:
     Returns:
         Why the model could not be run, None if it could.
     """
+    try:
+        session.run(zeros(facts))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def zeros(facts: ModelFacts) -> dict[str, Array]:
+    """One row of zeros, or empty texts, for each input; every free dimension is 1."""
     feeds = {
         spec.name: np.zeros(
             [max(size, 1) for size in spec.shape], dtype=object if spec.dtype == "string" else spec.dtype
@@ -65,11 +74,7 @@ def warm_up(session: OnnxSession, facts: ModelFacts) -> str | None:
     for spec in facts.inputs:
         if spec.dtype == "string":
             feeds[spec.name].fill("")
-    try:
-        session.run(feeds)
-    except ValueError as error:
-        return str(error)
-    return None
+    return feeds
 
 
 def _require_equal(name: str, actual: Array, expected: Array, tolerance: float) -> None:

@@ -47,14 +47,24 @@ class HeartbeatReporter(FollowerObserver):
         self._consumers = registry.consumers
         self._consumer = consumer
         self._role = role
-        self._followers = tuple(followers)
+        self._followers: tuple[Follower, ...] = ()
         self._interval = interval
         self._started_at = utc_now()
         self._news = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._report, name="heartbeat", daemon=True)
-        for follower in self._followers:
-            follower.observe(self)
+        for follower in followers:
+            self.follow(follower)
+
+    def follow(self, follower: Follower) -> None:
+        """Report `follower` too."""
+        follower.observe(self)
+        self._followers = (*self._followers, follower)
+
+    def forget(self, follower: Follower) -> None:
+        """Report `follower` no more."""
+        self._followers = tuple(each for each in self._followers if each is not follower)
+        self._news.set()
 
     def start(self) -> None:
         """Begin to report."""

@@ -19,6 +19,31 @@ onnxruntime.disable_telemetry_events()
 
 # ONNX Runtime's own warnings go to standard error; a model's faults reach the caller as errors
 _LOG_ERRORS_ONLY = 3
+_LOG_FATAL_ONLY = 4
+
+
+class RunStop:
+    """Ends a run from another thread, between two operators of the graph.
+
+    Args:
+        callers: how many wait for the run; it ends when all of them have left.
+    """
+
+    def __init__(self, callers: int = 1) -> None:
+        self._callers = callers
+        self.options = onnxruntime.RunOptions()
+        self.options.log_severity_level = _LOG_FATAL_ONLY  # ending a run is no error to write about
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last caller has left."""
+        return bool(self.options.terminate)
+
+    def leave(self) -> None:
+        """One caller waits no more."""
+        self._callers -= 1
+        if self._callers <= 0:
+            self.options.terminate = True
 
 
 class OnnxSession:
@@ -57,22 +82,25 @@ class OnnxSession:
         self.input_names: tuple[str, ...] = tuple(item.name for item in self._session.get_inputs())
         self.output_names: tuple[str, ...] = tuple(item.name for item in self._session.get_outputs())
 
-    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+    def run(
+        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None, stop: RunStop | None = None
+    ) -> dict[str, Array]:
         """Run the model once.
 
         Args:
             feeds: an array for each input, by name, with the batch first and the dtype of the contract.
             outputs: the names wanted; None for all.
+            stop: ends the run early; None for a run that nobody ends.
 
         Returns:
             An array for each output, by name.
 
         Raises:
-            ValueError: ONNX Runtime could not run the model on these inputs.
+            ValueError: ONNX Runtime could not run the model on these inputs, or the run was ended.
         """
         names = self.output_names if outputs is None else tuple(outputs)
         try:
-            results = self._session.run(names, feeds)
+            results = self._session.run(names, feeds, None if stop is None else stop.options)
         except Exception as error:  # see __init__
             raise ValueError(f"the model could not be run on these inputs: {error}") from error
         return dict(zip(names, (np.asarray(result) for result in results), strict=True))

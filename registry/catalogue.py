@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from registry import keys
+from registry import garbage, keys
 from registry.channels import Channel
 from registry.consumers import Consumers
 from registry.documents import (
@@ -91,16 +91,27 @@ class Registry:
         """The names of a model's channels."""
         return list(self._folders(keys.channels(require_name(model, what="model"))))
 
-    def resolve(self, reference: ModelReference) -> Manifest:
+    def resolve(self, reference: ModelReference, *, trusted: bool = False) -> Manifest:
         """The manifest a reference means: the version named, else what its channel serves.
+
+        Args:
+            reference: what was named.
+            trusted: whether someone trusted must vouch for it; to look at it, nobody need.
 
         Raises:
             NotFoundError: there is no such model, version or channel.
+            RefusedError: nobody trusted vouches for the version, or for what the channel serves (gate
+                `signature`).
         """
+        seal = self.seal if trusted else UNSEALED
         version = reference.version
         if version is None:
-            version = self.channel(reference.model, reference.channel_or_default).require_head().version
-        return self.versions(reference.model).get(version)
+            head = self.channel(reference.model, reference.channel_or_default).require_head()
+            seal.require(head)
+            version = head.version
+        manifest = self.versions(reference.model).get(version)
+        seal.require(manifest)
+        return manifest
 
     def publish(
         self, model: str, data: bytes, facts: ModelFacts, training: TrainingRecord | None = None
@@ -198,7 +209,11 @@ class Registry:
         self, target: Channel, head: ChannelEntry | None, change: Change, reason: str, *, dry_run: bool
     ) -> ChannelEntry:
         entry = target.draft(change, self.versions(target.model), actor=self.actor, reason=reason, head=head)
-        return entry if dry_run else target.append(entry)
+        if dry_run:
+            return entry
+        for digest, version in _newly_named(entry, head).items():
+            garbage.secure(self.store, digest, what=f"{entry.model}@{version}")
+        return target.append(entry)
 
     def _folders(self, prefix: str) -> Iterator[str]:
         # whatever else lies there is no model or channel, and must not keep the others from being listed
@@ -206,3 +221,14 @@ class Registry:
 
     def _any(self, prefix: str) -> bool:
         return next(iter(self.store.list(prefix)), None) is not None
+
+
+def _newly_named(entry: ChannelEntry, head: ChannelEntry | None) -> dict[str, int]:
+    """The files that `entry` names and `head` does not, with their versions; the others nobody collects."""
+    named, before = ({} if each is None else _named(each) for each in (entry, head))
+    return {digest: version for digest, version in named.items() if digest not in before}
+
+
+def _named(entry: ChannelEntry) -> dict[str, int]:
+    canary = entry.canary
+    return {entry.blob_digest: entry.version} | ({canary.blob_digest: canary.version} if canary else {})

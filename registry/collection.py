@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Protocol
 
 from registry.documents import ChannelEntry, Heartbeat, Manifest
 from registry.errors import UsageError
-from registry.stores.base import Listed
 
 SHORTEST_GRACE = timedelta(minutes=10)
 GONE_AFTER = timedelta(days=1)
@@ -53,6 +53,25 @@ class Retention:
                 f"a grace of {self.grace.total_seconds():g} s could hurt a publish that is under way; "
                 f"{SHORTEST_GRACE.total_seconds() / 60:g} minutes is the shortest"
             )
+
+
+class Line(Protocol):
+    """A line of a store's listing."""
+
+    @property
+    def key(self) -> str:
+        """Where the object lies."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        ...
+
+    @property
+    def modified_at(self) -> datetime:
+        """When it was written, by the store's own clock."""
+        ...
 
 
 # --- what is kept ---------------------------------------------------------------------------------
@@ -110,9 +129,9 @@ def of_version(manifest: Manifest) -> Reference:
 class Found:
     """What lies in the store: files, marks and notes of collection, each by the file's digest."""
 
-    files: Mapping[str, Listed]
-    marks: Mapping[str, Listed]
-    collected: Mapping[str, Listed]
+    files: Mapping[str, Line]
+    marks: Mapping[str, Line]
+    collected: Mapping[str, Line]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +178,7 @@ def plan(found: Found, kept: Iterable[str], *, now: datetime, grace: timedelta) 
     )
 
 
-def old_refusals(ledger: Sequence[Listed], retention: Retention, *, now: datetime) -> list[str]:
+def old_refusals(ledger: Sequence[Line], retention: Retention, *, now: datetime) -> list[str]:
     """The keys of a model's refusals that go; `ledger` is in the order of their times."""
     cut = len(ledger) - retention.keep_refusals
     return [
@@ -169,7 +188,7 @@ def old_refusals(ledger: Sequence[Listed], retention: Retention, *, now: datetim
     ]
 
 
-def gone(listing: Iterable[Listed], *, now: datetime) -> list[str]:
+def gone(listing: Iterable[Line], *, now: datetime) -> list[str]:
     """The keys that nobody has written for `GONE_AFTER`."""
     return [listed.key for listed in listing if now - listed.modified_at > GONE_AFTER]
 

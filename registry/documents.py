@@ -210,7 +210,7 @@ class ServedModelReport(Record):
     """What a consumer serves of one channel, and the last thing that went wrong with it.
 
     `answered` counts records or requests by version since the consumer started; `polled_at` is when it last
-    learnt how far the channel has come; `fresh_until` is until when someone vouched for the channel's freshness,
+    learnt how far the channel has come; `fresh_until` is until when someone vouched for the channel,
     none where nobody limits it.
     """
 

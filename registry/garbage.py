@@ -88,7 +88,7 @@ class Fate:
             FileState.KEPT: "is in the store",
             FileState.MARKED: f"was marked as garbage on {when}; promoting the version keeps it",
             FileState.COLLECTED: f"was collected on {when}",
-            FileState.MISSING: "is gone from the store, and not by garbage collection",
+            FileState.MISSING: "is missing from the store, and not by garbage collection",
         }[self.state]
 
 
@@ -110,7 +110,7 @@ def missing_reason(store: Store, digest: str) -> str:
     try:
         return str(fate(store, digest))
     except StoreError:  # a consumer may not list what garbage collection wrote
-        return "is gone from the store"
+        return "is missing from the store"
 
 
 def spare(store: Store, digest: str) -> bool:

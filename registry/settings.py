@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from registry.durations import parse_duration
+from registry.durations import LONGEST, parse_duration
 from registry.errors import FerryError, UsageError
 from registry.signing.policy import SignaturePolicy
 
@@ -43,7 +43,7 @@ def _as_seconds(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-Seconds = Annotated[float, BeforeValidator(_as_seconds), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(_as_seconds), Field(gt=0, le=LONGEST)]
 
 
 class Settings(BaseModel):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
-from registry import keys
+from registry import garbage, keys
 from registry.digests import digest_of, require_digest
 from registry.documents import Blob, Manifest, ModelFacts, TrainingRecord, utc_now
 from registry.errors import (
     BrokenChainError,
     ConflictError,
     CorruptDocumentError,
+    DigestMismatchError,
     NotFoundError,
     RefusedError,
     UsageError,
@@ -43,6 +45,13 @@ class Versions:
     def numbers(self, *, after: int = 0) -> list[int]:
         """All versions beyond `after`, ascending."""
         return list(self._log.numbers(after=after))
+
+    def newest_numbers(self, limit: int) -> list[int]:
+        """The newest versions, newest first: `limit` of them, fewer where some are missing from the log.
+
+        However long the log is, only its end is listed.
+        """
+        return self.numbers(after=max(0, self.newest() - limit))[::-1][:limit]
 
     def newest(self) -> int:
         """The newest version, 0 where none is published."""
@@ -98,7 +107,7 @@ class Versions:
         blob = Blob(digest=digest_of(data), size=len(data))
         training = training or TrainingRecord()
         _require_readable(self._manifest(1, blob, facts, training, actor))
-        self._keep(blob, data)
+        kept = garbage.keep(self._store, blob.digest, data)
         number = self.newest()
         for _ in range(PUBLISH_ATTEMPTS):
             number += 1
@@ -107,6 +116,7 @@ class Versions:
                 self._log.append(number, manifest.encode())
             except ConflictError:
                 continue
+            kept.confirm()
             self._hints.tell_version(self.model, number)
             return manifest
         raise ConflictError(
@@ -127,11 +137,12 @@ class Versions:
         listed = next(iter(self._store.list(key)), None)
         size = listed.size if listed and listed.key == key else None
         if size != manifest.blob.size:
-            found = "is gone from the store" if size is None else f"has {size} bytes"
+            gone = garbage.missing_reason(self._store, manifest.blob.digest) if size is None else ""
+            found = gone or f"has {size} bytes"
             raise RefusedError(
                 "blob",
                 f"the file of {self.model}@{version} ({manifest.blob.size} bytes) {found}",
-                "Publish the same file again: that mends it",
+                "Publish the same file again: that brings it back for every version that has it",
             )
         return manifest
 
@@ -145,8 +156,8 @@ class Versions:
             return self._store.get(keys.blob(manifest.blob.digest)).data
         except ObjectMissingError as error:
             raise BrokenChainError(
-                f"the file of {self.model}@{manifest.version} is missing ({error}); "
-                "restore it, or publish again"
+                f"the file of {self.model}@{manifest.version} "
+                f"{garbage.missing_reason(self._store, manifest.blob.digest)}; publish the same file again"
             ) from error
 
     def load(self, manifest: Manifest) -> bytes:
@@ -159,13 +170,9 @@ class Versions:
         """
         self.seal.require(manifest)
         what = f"the file of {self.model}@{manifest.version}"
+        with contextlib.suppress(DigestMismatchError):  # it may have come damaged on the way alone
+            return require_digest(self.download(manifest), manifest.blob.digest, what=what)
         return require_digest(self.download(manifest), manifest.blob.digest, what=what)
-
-    def _keep(self, blob: Blob, data: bytes) -> None:
-        key = keys.blob(blob.digest)
-        if not self._store.put_if_absent(key, data) and self._store.get(key).data != data:
-            # no bytes but these may lie under their digest: publishing again mends a damaged file
-            self._store.put(key, data)
 
     def _manifest(
         self, number: int, blob: Blob, facts: ModelFacts, training: TrainingRecord, actor: str

@@ -154,7 +154,7 @@ class FaultyStore(Wrapper):
         _give_up(fault)
         created = self.inner.put_if_absent(key, data)
         if fault is Fault.LOST_ANSWER:
-            raise StoreUnreachableError("the answer was lost")
+            raise StoreUnreachableError("no answer")
         if fault is Fault.ALREADY_THERE:
             return False
         return self.inner.put_if_absent(key, data) if fault is Fault.DONE_TWICE else created
@@ -166,7 +166,7 @@ class FaultyStore(Wrapper):
         _give_up(fault)
         self.inner.put(key, data)
         if fault is Fault.LOST_ANSWER:
-            raise StoreUnreachableError("the answer was lost")
+            raise StoreUnreachableError("no answer")
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         self._suffer(Verb.LIST)
@@ -190,7 +190,7 @@ class FaultyStore(Wrapper):
         fault = self._next(verb)
         _give_up(fault)
         if fault is Fault.LOST_ANSWER:
-            raise StoreUnreachableError("the answer was lost")
+            raise StoreUnreachableError("no answer")
 
     def _next(self, verb: Verb) -> Fault:
         self.requests += 1
@@ -205,7 +205,7 @@ class FaultyStore(Wrapper):
 
 def _give_up(fault: Fault) -> None:
     if fault in {Fault.LOST_REQUEST, Fault.LATE}:
-        raise StoreUnreachableError("the request was lost")
+        raise StoreUnreachableError("no answer")
     if fault is Fault.DENIED:
         raise StoreDeniedError("the credentials expired")
 

@@ -121,7 +121,7 @@ def stage(stack: LocalStack, plan: Plan, display: Display) -> Iterator[Stage]:
         feed = begin("feed", "ferry-feed", "digits", "--seed", "1", "--rate", str(plan.rate),
                      "--faults", str(plan.faults), "-o", "json")  # fmt: skip
         begin("server", "ferry-server", "--model", f"{pipeline.model}:{pipeline.channel}",
-              "--port", str(ports["grpc"]), "--metrics-port", str(ports["metrics"]))  # fmt: skip
+              "--port", str(ports["grpc"]), "--no-http", "--metrics-port", str(ports["metrics"]))  # fmt: skip
         display.say("submitting the scoring job with `flink run`")
         job = ScoringJob(stack, plan.pipeline_file, logs)
         cleanup.callback(job.cancel)

@@ -131,6 +131,11 @@ class Follower:
         self._woken.set()
 
     @property
+    def expired(self) -> bool:
+        """Whether nobody vouched for the channel's freshness in time."""
+        return _is_over(self._performer.fresh_until)
+
+    @property
     def handled(self) -> int:
         """The highest generation that was served or refused here."""
         return self._state.handled

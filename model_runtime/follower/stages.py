@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,17 +143,23 @@ class Stages:
             return
         manifest = part.require_manifest()
         if part.path is None:
-            data = _require(part.data)
-            what = f"the file of {manifest.model}@{manifest.version}"
-            try:
-                require_digest(data, manifest.blob.digest, what=what)
-            except DigestMismatchError as error:
-                raise RefusedError("digest", str(error), _REMEDY) from error
+            data = self._intact(manifest, _require(part.data))
             part.path = self._cache.keep(manifest.blob.digest, data)
             part.data = None
         facts = inspect_model(part.path.read_bytes())
         if fault := contract_break(manifest, facts):
             raise RefusedError("contract", f"the file is not what its manifest says: {fault}", _REMEDY)
+
+    def _intact(self, manifest: Manifest, data: bytes) -> bytes:
+        what, digest = f"the file of {manifest.model}@{manifest.version}", manifest.blob.digest
+        with contextlib.suppress(DigestMismatchError):
+            return require_digest(data, digest, what=what)
+        # what came damaged on the way may lie whole in the store, and a refusal is for good
+        data = self._registry.versions(manifest.model).download(manifest)
+        try:
+            return require_digest(data, digest, what=what)
+        except DigestMismatchError as error:
+            raise RefusedError("digest", str(error), _REMEDY) from error
 
     def _require_contract(self, candidate: Candidate, part: Part, incumbent: Manifest | None) -> None:
         manifest = part.require_manifest()

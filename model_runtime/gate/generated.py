@@ -83,7 +83,7 @@ def _numbers(tensor: TensorProto) -> Numbers:
         return []
     try:
         return [float(number) for number in numpy_helper.to_array(tensor).ravel()]
-    except (TypeError, ValueError):  # damaged; the check of stored tensors or the checker says so
+    except (KeyError, TypeError, ValueError):  # damaged; the check of stored tensors or the checker says so
         return []
 
 

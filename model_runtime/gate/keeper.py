@@ -82,19 +82,23 @@ class GateKeeper:
         """End the helper; the next candidate starts another."""
         with self._lock:
             self._end()
+            self._running, self._end = None, _nothing
 
     def _judge(self, request: Request, candidate: int, golden: int | None) -> ModelFacts:
+        running = self._ensure()
         answer, their_answer = os.pipe()
         try:
             try:
-                running = self._ensure()
                 _send(running.control, request.encode(), _files(their_answer, candidate, golden))
             finally:
                 os.close(their_answer)
             deadline = time.monotonic() + request.limits.wall_seconds + _GRACE
             return verdict(_read(answer, deadline), request)
+        except KeeperLostError:
+            self._discard(running)
+            raise
         except TimeoutError as error:
-            self.stop()
+            self._discard(running)
             raise GateUnavailableError(
                 "the load gate's helper does not answer; another is started"
             ) from error
@@ -111,6 +115,13 @@ class GateKeeper:
                 self._end = weakref.finalize(self, _end, running)
                 threading.Thread(target=running.process.wait, name="load-gate-reaper", daemon=True).start()
             return self._running
+
+    def _discard(self, lost: RunningKeeper) -> None:
+        """Never ask this one again, though it may look alive for a moment; others may have replaced it."""
+        with self._lock:
+            if self._running is lost:
+                self._end()
+                self._running, self._end = None, _nothing
 
     def forget(self) -> None:
         """After a fork: the helper belongs to the parent, and this process starts its own."""

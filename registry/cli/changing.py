@@ -135,7 +135,7 @@ def telling_the_winner(
         raise ConflictError(_lost(winner, expect)) from error
 
 
-def print_entry(entry: ChannelEntry, *, dry_run: bool = False) -> None:
+def entry_fields(entry: ChannelEntry, *, dry_run: bool = False) -> list[tuple[str, str]]:
     """A channel's entry for a person."""
     canary = entry.canary
     fields = [
@@ -145,7 +145,7 @@ def print_entry(entry: ChannelEntry, *, dry_run: bool = False) -> None:
         ("generation", str(entry.generation)),
         ("operation", entry.operation + (", held" if entry.held else "")),
     ]
-    print_fields([(name, value) for name, value in fields if value])
+    return [(name, value) for name, value in fields if value]
 
 
 def _lost(winner: ChannelEntry, expect: int | None) -> str:
@@ -183,7 +183,7 @@ def _finish(
     if output is OutputFormat.JSON:
         print_json({**entry.model_dump(mode="json"), "dry_run": dry_run})
     else:
-        print_entry(entry, dry_run=dry_run)
+        print_fields(entry_fields(entry, dry_run=dry_run))
     if wait is not None:
         from registry.cli.waiting import wait_for_consumers
 

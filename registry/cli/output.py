@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from registry.documents import utc_now
 
 _GAP = 2
+_NARROWEST = 12
 
 
 def print_json(value: Any) -> None:
@@ -115,11 +116,16 @@ def _print_on_terminal(columns: Sequence[str], cells: list[list[str]], title: st
 
     heading = Text(printable(title), style="italic") if title else None
     table = Table(title=heading, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    console = Console(highlight=False)
+    # where there is room, the last column alone is folded: names and numbers are read at a glance
+    widths = [max(_width(cell) for cell in column) + _GAP for column in zip(columns, *cells, strict=True)]
+    roomy = sum(widths[:-1]) + _NARROWEST <= console.width
+    for column in columns[:-1]:
+        table.add_column(column, overflow="fold", no_wrap=roomy)
+    table.add_column(columns[-1], overflow="fold")
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    console.print(table)
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from registry.cli.changing import print_entry, telling_the_winner
+from registry.cli.changing import entry_fields, telling_the_winner
 from registry.cli.formats import OutputFormat
 from registry.cli.golden import read_golden
 from registry.cli.opening import open_registry
@@ -69,10 +69,9 @@ def _print(output: OutputFormat, manifest: Manifest, entry: ChannelEntry | None)
             ("digest", short(manifest.blob.digest)),
             ("size", size_of(manifest.blob.size)),
             ("opset", str(manifest.opset)),
+            *(entry_fields(entry) if entry is not None else []),
         ]
     )
-    if entry is not None:
-        print_entry(entry)
 
 
 def _read(file: Path) -> bytes:

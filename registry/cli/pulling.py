@@ -24,7 +24,7 @@ def pull(store: str | None, output: OutputFormat, reference: str, to: Path | Non
     if to == STDOUT and output is OutputFormat.JSON:
         raise UsageError("-o json and --to - would both write to standard output; leave one of them out")
     registry = open_registry(store)
-    manifest = registry.resolve(ModelReference.parse(reference))
+    manifest = registry.resolve(ModelReference.parse(reference), trusted=True)
     target = None if to == STDOUT else _target(to, manifest)
     if target is not None and not force:
         _require_free(target)

@@ -18,8 +18,9 @@ _INTRODUCTION = """\
 
 Every command takes `-o json`. It prints one JSON document on standard output (`watch`: one a line) and
 nothing else there: progress, remarks and errors go to standard error as plain text, and the exit code tells
-a script what happened. Where a command fails, standard output stays empty, but for two that say first what
-they found: `list`, which leaves out what cannot be read and exits 6, and `doctor`, which shows each probe.
+a script what happened. Where a command fails, standard output stays empty, but for three that say first what
+they found: `list`, which leaves out what cannot be read and exits 6, `doctor`, which shows each probe, and
+`verify`, which shows each finding.
 `promote --wait` and `rollback --wait` print the entry when it is written, before they wait.
 
 Times are ISO 8601 with a time zone. Digests are `sha256:<hex>`. A field may be added in any release; none is

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from registry.diff import VersionDiff
 from registry.documents import ChannelEntry, Manifest, ServedModelReport
+from registry.refusals import RefusalRecord
 
 
 class _Shape(BaseModel):
@@ -157,6 +158,59 @@ class KeyList(_Shape):
     trusted: list[TrustedFile]
 
 
+class GarbageFile(_Shape):
+    """A model file that nothing needs."""
+
+    digest: str
+    size: int = Field(description="bytes")
+    versions: list[str] = Field(
+        description="the versions that have it, as far as they were looked for; none: a publish was cut off"
+    )
+    marked_at: AwareDatetime | None = Field(description="since when it is garbage; null for what is new")
+
+
+class Garbage(_Shape):
+    """What garbage collection did, or would do."""
+
+    store: str
+    dry_run: bool = Field(description="whether nothing was written")
+    collected: list[GarbageFile] = Field(description="deleted")
+    marked: list[GarbageFile] = Field(description="found to be garbage; a later run deletes it")
+    waiting: list[GarbageFile] = Field(description="marked earlier, but not for the grace period yet")
+    bytes_collected: int
+    bytes_marked: int
+    bytes_waiting: int
+    files_spared: int = Field(description="were marked, and are needed again or about to be")
+    files_kept: int
+    bytes_kept: int
+    heartbeats: int = Field(description="removed, of consumers that are gone")
+    probes: int = Field(description="removed, left over from `ferry doctor`")
+    refusals: int = Field(description="removed from the ledger for their age or number")
+
+
+class AuditFinding(_Shape):
+    """One thing that is wrong, or worth knowing."""
+
+    severity: Literal["damaged", "warning", "note"] = Field(description="`damaged` makes the exit code 6")
+    where: str = Field(description="the key of the object, or the prefix of the log")
+    what: str
+    remedy: str
+
+
+class Verified(_Shape):
+    """What a walk over everything found."""
+
+    store: str
+    model: str | None = Field(description="the one that was looked at; null for all")
+    clean: bool = Field(description="whether nothing is damaged")
+    models: int
+    versions: int
+    entries: int
+    files: int
+    bytes: int = Field(description="of the files that were read")
+    findings: list[AuditFinding]
+
+
 SHAPES: dict[str, Any] = {
     "publish": Published,
     "pull": Pulled,
@@ -172,6 +226,9 @@ SHAPES: dict[str, Any] = {
     "status": list[StatusLine],
     "watch": EntryEvent | ConsumerEvent | StoreEvent,
     "doctor": Examined,
+    "gc": Garbage,
+    "verify": Verified,
+    "refusals": list[RefusalRecord],
     "keygen": NewKey,
     "keys": KeyList,
 }

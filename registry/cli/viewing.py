@@ -45,13 +45,13 @@ def list_versions(store: str | None, output: OutputFormat, model: str, limit: in
     """The newest versions of a model, newest first."""
     registry = open_registry(store)
     versions = registry.versions(model)
-    numbers = versions.numbers()
+    numbers = versions.newest_numbers(limit)
     if not numbers:
         raise NotFoundError(f"no model {model} here; `ferry list` shows what there is")
     unreadable = Unreadable()
     read = partial(_manifest, versions, unreadable)
     with ThreadPoolExecutor(READERS, thread_name_prefix="read-manifest") as pool:
-        manifests = [found for found in pool.map(read, numbers[: -limit - 1 : -1]) if found is not None]
+        manifests = [found for found in pool.map(read, numbers) if found is not None]
     if output is OutputFormat.JSON:
         print_json(manifests)
     else:
@@ -72,7 +72,7 @@ def show(store: str | None, output: OutputFormat, reference: str) -> None:
     if output is OutputFormat.JSON:
         print_json({**manifest.model_dump(mode="json"), "serves": serves})
         return
-    print_fields(_manifest_fields(manifest, serves))
+    print_fields(_manifest_fields(manifest, serves, registry.seal.verdict(manifest)))
 
 
 def history(store: str | None, output: OutputFormat, reference: str, limit: int) -> None:
@@ -107,7 +107,7 @@ def status(store: str | None, output: OutputFormat, reference: str | None) -> No
         print_json(lines)
         return
     print_table(
-        ["CONSUMER", "CHANNEL", "SERVES", "GENERATION", "BEHIND", "SINCE", "STATE", "LAST ERROR"],
+        ["CONSUMER", "CHANNEL", "SERVES", "GEN", "BEHIND", "SINCE", "STATE", "LAST ERROR"],
         [_status_row(service, line) for service, line in zip(found, lines, strict=True)],
     )
 
@@ -206,7 +206,7 @@ def _metrics(manifest: Manifest) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())) or "-"
 
 
-def _manifest_fields(manifest: Manifest, serves: list[str]) -> list[tuple[str, str]]:
+def _manifest_fields(manifest: Manifest, serves: list[str], signed: str) -> list[tuple[str, str]]:
     fields = [
         ("model", f"{manifest.model}@{manifest.version}"),
         ("serves", ", ".join(serves) or "nowhere"),
@@ -224,10 +224,19 @@ def _manifest_fields(manifest: Manifest, serves: list[str]) -> list[tuple[str, s
         "estimator": " ".join(part for part in (manifest.framework, manifest.estimator) if part),
         "lineage": _lineage(manifest),
         "metrics": _metrics(manifest) if manifest.evaluation and manifest.evaluation.metrics else "",
+        "golden": _golden(manifest),
+        "signed": signed,
         "parent": f"{manifest.model}@{manifest.parent_version}" if manifest.parent_version else "",
         "labels": ", ".join(f"{name}={value}" for name, value in sorted(manifest.labels.items())),
     }
     return fields + [(name, value) for name, value in optional.items() if value]
+
+
+def _golden(manifest: Manifest) -> str:
+    if manifest.golden is None:
+        return ""
+    rows = max((len(rows) for rows in manifest.golden.inputs.values()), default=0)
+    return f"{rows} rows whose outputs every consumer checks"
 
 
 def _tensor(spec: TensorSpec) -> str:

@@ -41,7 +41,7 @@ def require_trustworthy(store: Store, memory: Path) -> Trust:
 
     Args:
         store: the store that is about to be written to.
-        memory: a folder of this user's, such as the cache; one small file for each store is kept there.
+        memory: a folder of this user's (`Settings.state`); one small file for each store is kept there.
 
     Raises:
         UntrustedAnswerError: it cheats. Nothing was written but the probe.

@@ -70,6 +70,19 @@ class Seal:
             return False
         return True
 
+    def verdict(self, document: Manifest | ChannelEntry) -> str:
+        """What is to be said of a document's signature, empty where there is none and nobody asks for one."""
+        if document.signature is None and self.verifier is None:
+            return ""
+        by = f"by key {document.signature.key_id[:16]}" if document.signature else "no"
+        if self.verifier is None:
+            return f"{by}, not verified here"
+        try:
+            self.require(document)
+        except RefusedError as error:
+            return f"refused: {error.reason}"
+        return f"{by}, trusted" if document.signature else by
+
     def expiry(self, now: datetime) -> datetime | None:
         """Until when an entry that is written now vouches for its channel, None for ever."""
         return None if self.fresh_for is None else now + self.fresh_for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.errors import UsageError
@@ -32,11 +33,15 @@ def seal_of(settings: Settings) -> Seal:
     return Seal(_signer(settings), _verifier(settings), fresh_for)
 
 
-def keeps_ratchet(settings: Settings) -> bool:
-    """Whether consumers remember the highest generation: as named, else where signatures are looked at."""
-    if settings.ratchet is not None:
-        return settings.ratchet
-    return policy_of(settings) is not SignaturePolicy.OFF
+def ratchet_folder(settings: Settings) -> Path | None:
+    """Where a consumer remembers the highest generations, None where it is not to.
+
+    It is as `FERRY_RATCHET` says, else where signatures are looked at.
+    """
+    wanted = settings.ratchet
+    if wanted is None:
+        wanted = policy_of(settings) is not SignaturePolicy.OFF
+    return settings.state if wanted else None
 
 
 def _signer(settings: Settings) -> Signer | None:

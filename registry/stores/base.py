@@ -14,7 +14,8 @@ from typing import Protocol
 
 from registry.errors import NotFoundError, UsageError
 
-_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+# file systems, and MinIO on them, hold names of up to 255 bytes
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
 
 
 class ObjectMissingError(NotFoundError):

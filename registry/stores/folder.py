@@ -38,19 +38,19 @@ class FolderStore:
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         target = self._path(key)
-        with self._translated(key), self._incoming(target, data) as complete:
+        with self._usable(), self._incoming(target, data) as complete:
             try:
                 os.link(complete, target)
             except FileExistsError:
                 return False
-            _sync_folder(target.parent)
+            self._sync_name(target)
             return True
 
     def put(self, key: str, data: bytes) -> None:
         target = self._path(key)
-        with self._translated(key), self._incoming(target, data) as complete:
+        with self._usable(), self._incoming(target, data) as complete:
             complete.replace(target)
-            _sync_folder(target.parent)
+            self._sync_name(target)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         folder, _, _ = prefix.rpartition("/")
@@ -114,10 +114,24 @@ class FolderStore:
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:
+        with self._usable():
+            try:
+                yield
+            except (FileNotFoundError, IsADirectoryError) as error:
+                raise ObjectMissingError(key, self.url) from error
+
+    def _sync_name(self, target: Path) -> None:
+        try:
+            _sync_folder(target.parent)
+        except OSError as error:  # whatever it is, it must not sound as if nothing had been written
+            raise StoreUnreachableError(
+                f"{self.url} took {target.name} and cannot say whether it is on the disk: {error.strerror}"
+            ) from error
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, IsADirectoryError) as error:
-            raise ObjectMissingError(key, self.url) from error
         except PermissionError as error:
             raise MissingRightError(self.url, f"access to {error.filename} ({error.strerror})") from error
         except OSError as error:

@@ -116,3 +116,26 @@ def digits_classifier(seed: int = 0) -> bytes:
         target_opset={"": OPSET, "ai.onnx.ml": 3},
     )
     return bytes(exported.SerializeToString())
+
+
+def lookup(size: int = 10) -> bytes:
+    """`y = 100 * x`, looked up in a table: an x beyond it makes the run fail, whoever shares it."""
+    table = numpy_helper.from_array(np.arange(size, dtype=np.float32) * 100, "table")
+    return _model(
+        [helper.make_node("Gather", ["table", "x"], ["y"])],
+        [_tensor("x", "int64", ["rows"])],
+        [_tensor("y", "float32", ["rows"])],
+        [table],
+    )
+
+
+def less_the_mean() -> bytes:
+    """`y = x - mean(x)` over the rows, which so touch each other, and the mean itself, which has no rows."""
+    return _model(
+        [
+            helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=0),
+            helper.make_node("Sub", ["x", "mean"], ["y"]),
+        ],
+        [_tensor("x", "float32", ["rows", 4])],
+        [_tensor("y", "float32", ["rows", 4]), _tensor("mean", "float32", [4])],
+    )

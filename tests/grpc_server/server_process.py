@@ -105,7 +105,8 @@ class Site:
 
     def command(self, models: Sequence[str], flags: Sequence[str]) -> list[str]:
         command = [COMMAND, "--store", self.store, "--cache", str(self.folder / "cache")]
-        command += ["--port", "0", "--metrics-port", "0", "--poll-seconds", "0.1", "--log-format", "json"]
+        command += ["--port", "0", "--http-port", "0", "--metrics-port", "0"]
+        command += ["--poll-seconds", "0.1", "--log-format", "json"]
         return [*command, *(part for model in models for part in ("--model", model)), *flags]
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from grpc_server.execution.executor import Executor
+from grpc_server.execution.policy import ExecutionPolicy
 from grpc_server.handlers import InferenceHandlers
+from grpc_server.inference import InferenceHandler
 from grpc_server.models import FollowedModel, Models
 from model_runtime.facts import read_facts
 from model_runtime.follower import Follower, FollowerSettings
@@ -68,6 +72,20 @@ class Shop:
     def close(self) -> None:
         for follower in self._followers:
             follower.stop()
+
+
+def infer(models: Models, request: ModelInferRequest) -> ModelInferResponse:
+    """The answer of ModelInfer, awaited where it must be."""
+    executor = Executor(ExecutionPolicy())
+
+    async def ask() -> ModelInferResponse:
+        answer = InferenceHandler(models, executor)(request)
+        return answer if isinstance(answer, ModelInferResponse) else await answer
+
+    try:
+        return asyncio.run(ask())
+    finally:
+        executor.close()
 
 
 def wait_until_version(model: FollowedModel, version: int | None) -> None:

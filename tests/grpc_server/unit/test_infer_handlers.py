@@ -15,12 +15,13 @@ from protos import grpc_service_pb2 as pb
 from registry.documents import Lineage, TrainingRecord, utc_now
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, float_output, raw_request, wait_until_version
+from tests.grpc_server.shop import infer as infer_of
 
 ROWS = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 
 def infer(shop: Shop, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-    return shop.handlers(request.model_name).model_infer(request)
+    return infer_of(shop.follow(request.model_name), request)
 
 
 # --- right requests -------------------------------------------------------------------------------
@@ -147,23 +148,22 @@ def test_an_unknown_data_age_is_left_out(shop: Shop) -> None:
 
 def test_a_version_can_be_named_while_it_is_warm(shop: Shop) -> None:
     models = served_versions(shop, 3)
-    handlers = InferenceHandlers(models)
     for version, asked in ((3, ""), (3, "3"), (2, "2")):
-        reply = handlers.model_infer(raw_request("m", version=asked, x=ROWS))
+        reply = infer_of(models, raw_request("m", version=asked, x=ROWS))
         assert (reply.model_version, reply.parameters["ferry_generation"].int64_param) == (
             str(version),
             version,
         )
         np.testing.assert_array_equal(float_output(reply), ROWS + version)
     with pytest.raises(NotServedError, match="model 'm' has no warm version 1; warm here: 3, 2"):
-        handlers.model_infer(raw_request("m", version="1", x=ROWS))
+        infer_of(models, raw_request("m", version="1", x=ROWS))
 
 
 def test_a_rollback_answers_with_the_older_version_under_a_newer_generation(shop: Shop) -> None:
     models = served_versions(shop, 2)
     shop.registry.rollback("m")
     wait_until_version(models.get("m"), 1)
-    reply = InferenceHandlers(models).model_infer(raw_request("m", x=ROWS))
+    reply = infer_of(models, raw_request("m", x=ROWS))
     assert (reply.model_version, reply.parameters["ferry_generation"].int64_param) == ("1", 3)
     assert models.get("m").warm_versions == [1, 2]
 
@@ -188,13 +188,13 @@ def test_an_unknown_model_is_answered_with_what_is_served(shop: Shop) -> None:
     shop.publish("m", model_files.plus(1))
     shop.publish("two", model_files.sum_and_difference())
     with pytest.raises(NotServedError, match="no model 'n' here; this server serves 'm', 'two'"):
-        shop.handlers("m", "two").model_infer(raw_request("n", x=ROWS))
+        infer_of(shop.follow("m", "two"), raw_request("n", x=ROWS))
 
 
 def test_a_model_not_published_yet_says_that_nothing_is_promoted(shop: Shop) -> None:
-    handlers = InferenceHandlers(shop.follow("later", wait=False))
+    models = shop.follow("later", wait=False)
     with pytest.raises(NotReadyError, match=r"following channel 'production'; nothing is promoted there yet"):
-        handlers.model_infer(raw_request("later", x=ROWS))
+        infer_of(models, raw_request("later", x=ROWS))
 
 
 # --- wrong requests -------------------------------------------------------------------------------
@@ -283,7 +283,11 @@ def _shared_memory(request: pb.ModelInferRequest) -> None:
         (_no_data, r"input 'x' has 0 elements, and FP32 \[2, 4\] takes 8"),
         (_output("z"), r"no output 'z'; the model gives 'y'"),
         (_output("y", "y"), r"output 'y' is requested twice"),
-        (_output("y", parameter="classification"), r"output 'y' has the parameter 'classification'"),
+        (
+            _output("y", parameter="shared_memory_region"),
+            r"output 'y' has the parameter 'shared_memory_region'",
+        ),
+        (_output("y", parameter="classification"), r"'classification' of output 'y' must be a whole number"),
         (_shared_memory, r"input 'x' has the parameter 'shared_memory_region'"),
     ],
 )

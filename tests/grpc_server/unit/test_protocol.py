@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from tritonclient.grpc import model_config_pb2 as model_config
 from tritonclient.grpc import service_pb2 as triton
 
+from grpc_server import unserved
 from protos import grpc_service_pb2 as ours
 from protos.generate import GENERATED, generate
 
 ROOT = Path(__file__).parents[3]
 MESSAGES = sorted(ours.DESCRIPTOR.message_types_by_name)
+# what clients read of a model's configuration, and what holds it
+CONFIGURATION = {
+    "ModelConfig", "ModelConfigResponse", "ModelDynamicBatching", "ModelInput", "ModelInstanceGroup",
+    "ModelOutput", "ModelTransactionPolicy", "ModelVersionPolicy",
+}  # fmt: skip
 
 
 def wire_form(message: Descriptor) -> dict[str, object]:
@@ -28,20 +35,42 @@ def wire_form(message: Descriptor) -> dict[str, object]:
     return {str(field.number): described(field) for field in message.fields}
 
 
-def test_all_messages_of_the_core_are_there() -> None:
-    methods = [method.name for method in ours.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods]
-    assert methods == [
-        "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer",
-    ]  # fmt: skip
-    assert {f"{method}{end}" for method in methods for end in ("Request", "Response")} <= set(MESSAGES)
+def their_message(name: str) -> Descriptor:
+    found = triton.DESCRIPTOR.message_types_by_name
+    return found.get(name) or model_config.DESCRIPTOR.message_types_by_name[name]
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+def test_every_method_of_tritons_is_there_but_for_shared_memory() -> None:
+    mine, theirs = (
+        {method.name for method in module.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods}
+        for module in (ours, triton)
+    )
+    assert theirs - mine == set(unserved.SHARED_MEMORY)
+    assert mine <= theirs
+
+
+@pytest.mark.parametrize("name", sorted(set(MESSAGES) - CONFIGURATION))
 def test_a_message_is_the_same_on_the_wire_as_tritons(name: str) -> None:
-    mine = ours.DESCRIPTOR.message_types_by_name[name]
-    theirs = triton.DESCRIPTOR.message_types_by_name[name]
+    mine, theirs = ours.DESCRIPTOR.message_types_by_name[name], their_message(name)
     assert mine.full_name == theirs.full_name
     assert wire_form(mine) == wire_form(theirs)
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGURATION))
+def test_a_message_of_the_configuration_is_a_part_of_tritons(name: str) -> None:
+    def assert_part(mine: Descriptor, theirs: Descriptor) -> None:
+        for field in mine.fields:
+            other = theirs.fields_by_number[field.number]
+            assert (field.name, field.type, field.label) == (other.name, other.type, other.label)
+            if field.message_type is not None:
+                assert_part(field.message_type, other.message_type)
+
+    assert_part(ours.DESCRIPTOR.message_types_by_name[name], their_message(name))
+
+
+def test_datatypes_of_the_configuration_have_tritons_numbers() -> None:
+    theirs = model_config.DESCRIPTOR.enum_types_by_name["DataType"].values_by_name
+    assert dict(ours.DataType.items()) == {name: value.number for name, value in theirs.items()}
 
 
 def test_methods_have_the_same_paths_and_messages_as_tritons() -> None:
@@ -49,11 +78,14 @@ def test_methods_have_the_same_paths_and_messages_as_tritons() -> None:
     theirs = triton.DESCRIPTOR.services_by_name["GRPCInferenceService"]
     for method in mine.methods:
         other = theirs.methods_by_name[method.name]
-        assert (method.full_name, method.input_type.full_name, method.output_type.full_name) == (
-            other.full_name,
-            other.input_type.full_name,
-            other.output_type.full_name,
-        )
+        assert [
+            each(method) == each(other)
+            for each in (
+                lambda m: m.full_name,
+                lambda m: (m.input_type.full_name, m.client_streaming),
+                lambda m: (m.output_type.full_name, m.server_streaming),
+            )
+        ] == [True] * 3
 
 
 @pytest.mark.parametrize("order", [("protos.grpc_service_pb2", "tritonclient.grpc.service_pb2")])

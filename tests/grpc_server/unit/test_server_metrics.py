@@ -10,13 +10,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from grpc_server.counters import KEPT_VERSIONS, ModelCounters
 from grpc_server.errors import InvalidRequestError
-from grpc_server.handlers import InferenceHandlers
 from grpc_server.metrics import ModelCollector
 from grpc_server.models import Models
 from model_runtime.facts import read_facts
 from registry.documents import Lineage, TrainingRecord, utc_now
 from tests.grpc_server import model_files
-from tests.grpc_server.shop import Shop, raw_request, wait_for, wait_until_version
+from tests.grpc_server.shop import Shop, infer, raw_request, wait_for, wait_until_version
 
 LABELS = '{channel="production",model="m"}'
 
@@ -32,11 +31,10 @@ def scrape(models: Models) -> dict[str, float]:
 def test_requests_rows_and_failures_are_counted_by_version(shop: Shop) -> None:
     shop.publish("m", model_files.plus(1))
     models = shop.follow("m")
-    handlers = InferenceHandlers(models)
     for rows in (1, 5):
-        handlers.model_infer(raw_request("m", x=np.ones((rows, 4), np.float32)))
+        infer(models, raw_request("m", x=np.ones((rows, 4), np.float32)))
     with pytest.raises(InvalidRequestError):
-        handlers.model_infer(raw_request("m", x=np.ones((1, 3), np.float32)))
+        infer(models, raw_request("m", x=np.ones((1, 3), np.float32)))
     found, version = scrape(models), '{model="m",version="1"}'
     assert found[f"nv_inference_request_success{version}"] == 2
     assert found[f"nv_inference_request_failure{version}"] == 1

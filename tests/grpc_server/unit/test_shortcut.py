@@ -10,14 +10,17 @@ import pytest
 
 from grpc_server.endpoint import Endpoint, endpoints
 from grpc_server.errors import RequestError
-from grpc_server.handlers import InferenceHandlers
+from grpc_server.execution.executor import Executor
+from grpc_server.execution.policy import ExecutionPolicy
+from grpc_server.inference import InferenceHandler
 from grpc_server.models import Models
 from grpc_server.shortcut import KEPT_HEADS, PlainShortcut
 from protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
-from tests.grpc_server.shop import Shop, float_output, raw_request, wait_until_version
+from tests.grpc_server.shop import Shop, float_output, infer, raw_request, wait_until_version
 
 ROW = np.array([[1, 2, 3, 4]], np.float32)
+INLINE = Executor(ExecutionPolicy(inline_ns=10**15))
 Answer = Callable[[bytes], bytes | None]
 
 
@@ -31,8 +34,8 @@ def models(shop: Shop) -> Models:
 
 def learnt(models: Models, request: pb.ModelInferRequest) -> PlainShortcut:
     """A shortcut after the request was answered the long way."""
-    shortcut = PlainShortcut(models)
-    InferenceHandlers(models).model_infer(request)
+    shortcut = PlainShortcut(models, INLINE)
+    infer(models, request)
     shortcut.learn(request.SerializeToString(), request)
     return shortcut
 
@@ -42,7 +45,7 @@ def test_a_second_plain_request_takes_the_short_way_to_the_same_reply(models: Mo
     other = raw_request("m", x=ROW * 7)
     data = shortcut.answer(other.SerializeToString())
     assert data is not None
-    assert pb.ModelInferResponse.FromString(data) == InferenceHandlers(models).model_infer(other)
+    assert pb.ModelInferResponse.FromString(data) == infer(models, other)
     assert models.get("m").counters.versions[1].success == 3
 
 
@@ -55,7 +58,7 @@ def test_replies_of_every_length_are_whole(models: Models, rows: int) -> None:
 
 
 def test_an_unseen_head_goes_the_long_way(models: Models) -> None:
-    shortcut = PlainShortcut(models)
+    shortcut = PlainShortcut(models, INLINE)
     assert shortcut.answer(raw_request("m", x=ROW).SerializeToString()) is None
     assert shortcut.answer(b"") is None
 
@@ -99,7 +102,7 @@ def test_data_that_do_not_come_last_go_the_long_way(models: Models) -> None:
     request = raw_request("m", x=ROW)
     raw = pb.ModelInferRequest(raw_input_contents=request.raw_input_contents).SerializeToString()
     rest = request.SerializeToString().removesuffix(raw)
-    shortcut = PlainShortcut(models)
+    shortcut = PlainShortcut(models, INLINE)
     shortcut.learn(raw + rest, pb.ModelInferRequest.FromString(raw + rest))
     assert shortcut.answer(raw + rest) is None
 
@@ -118,7 +121,7 @@ def test_a_swap_makes_the_next_request_go_the_long_way(shop: Shop, models: Model
 
 
 def test_what_is_kept_is_bounded(models: Models) -> None:
-    shortcut = PlainShortcut(models)
+    shortcut = PlainShortcut(models, INLINE)
     for rows in range(1, KEPT_HEADS + 10):
         request = raw_request("m", x=np.ones((rows, 4), np.float32))
         shortcut.learn(request.SerializeToString(), request)
@@ -127,9 +130,9 @@ def test_what_is_kept_is_bounded(models: Models) -> None:
 
 def test_with_and_without_the_shortcut_every_request_has_the_same_outcome(models: Models) -> None:
     chance = random.Random(5)  # noqa: S311 - the same requests every time
-    handlers, rpcs = endpoints(models)
+    _, rpcs = endpoints(models)
     short = next(rpc for rpc in rpcs if rpc.name == "ModelInfer")
-    long = Endpoint("ModelInfer", pb.ModelInferRequest, handlers.model_infer)
+    long = Endpoint("ModelInfer", pb.ModelInferRequest, InferenceHandler(models, INLINE))
     seeds = [raw_request("m", x=np.ones((rows, 4), np.float32)).SerializeToString() for rows in (1, 1, 2)]
     answered = 0
     for _ in range(3000):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from model_runtime.follower.trusted import FURTHEST_BACK, TrustedChannel
 from registry import Registry
@@ -268,3 +270,28 @@ def test_freshness_ends_and_is_renewed(street: Street) -> None:
     street.operator.promote("digits", 1, force=True)
     found(consumer, handled)
     assert consumer.expired_at(NOW + timedelta(minutes=59)) is None
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["sign", "forge", "poll", "restart"]), max_size=25))
+def test_in_any_history_the_newest_signed_entry_is_found_and_none_older_after_it(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str]
+) -> None:
+    street = Street(tmp_path_factory.mktemp("state"))
+    consumer, handled = street.consumer(), None
+    generation, signed, served = 0, 0, 0
+    for step in [*steps, "poll", "restart", "poll"]:
+        if step == "sign":
+            generation = signed = street.promote(1 + generation % 3).generation
+        elif step == "forge" and generation:
+            generation += 1
+            street.forge(generation, version=3)
+        elif step == "restart":
+            consumer, handled = street.consumer(), None
+        elif step == "poll":
+            while (news := consumer.news(handled)) is not None:
+                handled = news.entry
+                if handled.signature is not None:
+                    assert handled.generation >= served
+                    served = handled.generation
+            assert served == signed

@@ -215,7 +215,8 @@ def test_a_publish_that_took_very_long_looks_again(world: World) -> None:
 def test_of_two_runs_the_later_takes_over(world: World) -> None:
     faults: list[Exception] = []
     first = collector(world, faults=faults)
-    first.run_until("get garbage/runs/")
+    first.run_until("get garbage/runs/0000000003")
+    assert not first.ended
     began = world.seconds
     report = collect(world)
     assert [file.digest for file in report.collected] == [DIGEST]
@@ -309,3 +310,18 @@ def test_ages_are_the_stores_whatever_the_clock_of_the_program_says(
     world.seconds += 1
     monkeypatch.setattr("registry.turns.utc_now", lambda: world.clock() - timedelta(days=1))
     assert [file.digest for file in collect(world).collected] == [DIGEST]
+
+
+def test_the_note_of_a_killed_run_stays_until_nothing_of_that_run_is_under_way(world: World) -> None:
+    run = collector(world)
+    run.run_until(f"delete {FILE}")
+    run.step(kill=True)
+    world.delete(MARK)  # as whoever refers to the file does; and it looks for the note next
+    following = collector(world)
+    before = world.seconds
+    following.run_until("sleep")
+    assert holds(world, NOTE)
+    following.run_until(f"delete {NOTE}")
+    assert world.seconds - before >= garbage.SETTLE
+    following.run()
+    assert (holds(world, FILE), holds(world, NOTE)) == (True, False)

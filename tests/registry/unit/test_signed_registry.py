@@ -11,6 +11,7 @@ import pytest
 from registry import Registry
 from registry.documents import ChannelEntry, Manifest, ModelFacts
 from registry.errors import BrokenChainError, NotFoundError, RefusedError
+from registry.names import ModelReference
 from registry.signing.policy import SignaturePolicy
 from registry.signing.seal import UNSEALED, Seal
 from registry.stores.memory import MemoryStore
@@ -231,6 +232,33 @@ def test_going_back_needs_trust_in_where_it_leads(shop: Shop) -> None:
         lambda: shop.signed.rollback("digits")
     )
     assert shop.signed.rollback("digits", to=1).version == 1
+
+
+def test_looking_is_allowed_and_taking_is_not(shop: Shop) -> None:
+    shop.publish(2)
+    shop.signed.promote("digits", 1)
+    shop.forge(2, version=2)
+    channel, version = ModelReference("digits"), ModelReference("digits", version=2)
+    assert shop.signed.resolve(channel).version == 2
+    assert "generation 2 of digits:production is not signed" in refused(
+        lambda: shop.signed.resolve(channel, trusted=True)
+    )
+    assert shop.signed.resolve(version, trusted=True).version == 2
+    shop.publish(1, shop.plain)
+    assert "digits@3 is not signed" in refused(
+        lambda: shop.signed.resolve(ModelReference("digits", version=3), trusted=True)
+    )
+
+
+def test_what_is_said_of_a_signature(shop: Shop) -> None:
+    shop.publish(1)
+    shop.publish(1, shop.plain)
+    signed, unsigned = shop.plain.versions("digits").all()
+    key = shop.trainer.trusted.key_id
+    optional = seal(None, shop.trainer, policy=OPTIONAL)
+    assert (UNSEALED.verdict(signed), UNSEALED.verdict(unsigned)) == (f"by key {key}, not verified here", "")
+    assert (optional.verdict(signed), optional.verdict(unsigned)) == (f"by key {key}, trusted", "no")
+    assert shop.signed.seal.verdict(unsigned).startswith("refused: the manifest of digits@2 is not signed")
 
 
 def test_what_is_not_there_is_still_not_found(shop: Shop) -> None:

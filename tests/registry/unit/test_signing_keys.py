@@ -18,7 +18,7 @@ from registry.settings import load_settings
 from registry.signing.keyfiles import KeyPair, make_key_pair, read_private_key
 from registry.signing.pem import parse_private, private_pem, public_pem
 from registry.signing.policy import SignaturePolicy
-from registry.signing.setup import keeps_ratchet, policy_of, seal_of
+from registry.signing.setup import policy_of, ratchet_folder, seal_of
 from registry.signing.signer import Signer
 from registry.signing.trust import read_trusted_keys
 
@@ -238,7 +238,7 @@ def test_nothing_configured_means_nothing_is_done() -> None:
     seal = seal_of(settings)
     assert (seal.signer, seal.verifier, seal.fresh_for) == (None, None, None)
     assert policy_of(settings) is SignaturePolicy.OFF
-    assert not keeps_ratchet(settings)
+    assert ratchet_folder(settings) is None
 
 
 @pytest.mark.usefixtures("_no_settings")
@@ -256,12 +256,14 @@ def test_settings_say_who_signs_and_whom_to_trust(tmp_path: Path, monkeypatch: p
     assert seal.verifier.policy is SignaturePolicy.OPTIONAL
     assert [str(key) for key in seal.verifier.keyring] == [str(pair.key)]
     assert seal.fresh_for.total_seconds() == 36 * 3600
-    assert keeps_ratchet(load_settings())
+    assert ratchet_folder(load_settings()) == load_settings().state
+    monkeypatch.setenv("FERRY_RATCHET", "false")
+    assert ratchet_folder(load_settings()) is None
     assert PASSPHRASE not in repr(load_settings())
     monkeypatch.setenv("FERRY_SIGNATURES", "off")
     monkeypatch.setenv("FERRY_RATCHET", "true")
     assert seal_of(load_settings()).verifier is None
-    assert keeps_ratchet(load_settings())
+    assert ratchet_folder(load_settings()) == load_settings().state
 
 
 @pytest.mark.usefixtures("_no_settings")
@@ -275,6 +277,7 @@ def test_settings_say_who_signs_and_whom_to_trust(tmp_path: Path, monkeypatch: p
         ("FERRY_SIGNING_KEY", ".", "FERRY_SIGNING_KEY names"),
         ("FERRY_FRESH_FOR", "soon", "no span of time"),
         ("FERRY_FRESH_FOR", "0", "more than nothing"),
+        ("FERRY_FRESH_FOR", "9000d", "ten years"),
     ],
 )
 def test_wrong_settings_are_refused_and_never_taken_for_none(
@@ -284,6 +287,14 @@ def test_wrong_settings_are_refused_and_never_taken_for_none(
     monkeypatch.chdir(tmp_path / "empty")
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=why):
+        seal_of(load_settings())
+
+
+@pytest.mark.usefixtures("_no_settings")
+@pytest.mark.parametrize("value", ["1e20", "-1", "0", "nan", '"soon"'])
+def test_a_config_file_is_held_to_the_same(tmp_path: Path, value: str) -> None:
+    (tmp_path / "config.toml").write_text(f"fresh_for = {value}")
+    with pytest.raises(UsageError, match="'fresh_for'"):
         seal_of(load_settings())
 
 

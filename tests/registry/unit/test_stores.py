@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -25,11 +26,11 @@ class TestFolderStore(StoreConformance):
 
 
 def test_a_folder_store_leaves_no_temporary_file(tmp_path: Path) -> None:
-    store = FolderStore(tmp_path)
+    store = FolderStore(tmp_path / "store")
     store.put_if_absent("a/b", b"1")
     store.put_if_absent("a/b", b"2")
     store.put("a/b", b"3")
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["b"]
+    assert [path.name for path in store.root.rglob("*") if path.is_file()] == ["b"]
 
 
 def test_a_folder_store_is_as_readable_as_the_umask_says(tmp_path: Path) -> None:
@@ -50,6 +51,40 @@ def test_what_is_no_file_is_not_listed_and_a_loop_is_said_so(tmp_path: Path) -> 
     (tmp_path / "log" / "c").symlink_to("c")
     with pytest.raises(StoreUnreachableError, match="Too many levels"):
         list(store.list("log/"))
+
+
+@pytest.mark.parametrize("verb", ["put", "put_if_absent"])
+def test_a_write_never_says_that_there_is_no_such_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    sync = os.fsync
+
+    def sweep(descriptor: int) -> None:  # somebody tidies up while the write is under way
+        sync(descriptor)
+        for left in (store.root / ".incoming").iterdir():
+            left.unlink()
+
+    monkeypatch.setattr("os.fsync", sweep)
+    with pytest.raises(StoreUnreachableError, match="No such file"):
+        getattr(store, verb)("a/b", b"1")
+    monkeypatch.undo()
+    assert list(store.list("")) == []
+
+
+def test_a_name_that_cannot_be_synced_is_an_unknown_outcome_and_no_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    store.put("a/before", b"")
+
+    def deny(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr("registry.stores.folder._sync_folder", deny)
+    with pytest.raises(StoreUnreachableError, match="cannot say whether"):
+        store.put_if_absent("a/b", b"1")
+    assert store.get("a/b").data == b"1"
 
 
 def test_a_folder_that_is_a_file_is_said_so(tmp_path: Path) -> None:

@@ -1,0 +1,199 @@
+"""Models that callers load and unload while the server runs, on its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+import structlog
+
+from grpc_server.call import Call
+from grpc_server.errors import ControlRefusedError, InvalidRequestError, NotServedError, shortened
+from grpc_server.models import FollowedModel, Models
+from model_runtime.follower import FollowerObserver
+from model_runtime.follower.rules import Phase
+from model_runtime.served import ServedModel
+from registry.errors import UsageError
+from registry.names import ModelReference
+
+LONGEST_LOAD = 60.0
+"""Seconds that a load may take where its caller sets no deadline."""
+
+log = structlog.get_logger(__name__)
+
+
+class ModelControl(Protocol):
+    """Who decides which models are served."""
+
+    @property
+    def unloaded(self) -> frozenset[str]:
+        """Names of models that were served and are no more."""
+        ...
+
+    async def load(self, name: str, call: Call) -> None:
+        """Serve the model `name`, written `NAME` or `NAME:CHANNEL`; return once it serves.
+
+        Raises:
+            RequestError: it is not served.
+        """
+        ...
+
+    async def unload(self, name: str) -> None:
+        """Serve the model `name` no more.
+
+        Raises:
+            RequestError: it is not served, or goes on being.
+        """
+        ...
+
+
+class FixedModels:
+    """The models are those the server was started with."""
+
+    unloaded: frozenset[str] = frozenset()
+
+    async def load(self, name: str, call: Call) -> None:  # noqa: ARG002 - the protocol's form
+        """Refuse."""
+        raise _refused()
+
+    async def unload(self, name: str) -> None:  # noqa: ARG002 - the protocol's form
+        """Refuse."""
+        raise _refused()
+
+
+def _refused() -> ControlRefusedError:
+    # the first half is what Triton says, and what its users search for
+    return ControlRefusedError(
+        "explicit model load / unload is not allowed if polling is enabled; this server follows the channels "
+        "it was started with: start it with --model-control explicit to load and unload models by request"
+    )
+
+
+class ExplicitModels:
+    """Callers say which models are served.
+
+    Args:
+        models: what is served; changed here.
+        follow: makes the model for a reference and starts to follow it; the observer is told of what happens.
+        leave: stops following it.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        follow: Callable[[ModelReference, FollowerObserver], FollowedModel],
+        leave: Callable[[FollowedModel], Awaitable[None]],
+    ) -> None:
+        self._models = models
+        self._follow = follow
+        self._leave = leave
+        self._turns: dict[str, asyncio.Lock] = {}
+        self.unloaded: frozenset[str] = frozenset()
+
+    async def load(self, name: str, call: Call) -> None:
+        """See `ModelControl`."""
+        reference = _reference(name)
+        async with self._turn(reference.model):
+            served = self._models.find(reference.model)
+            if served is None:
+                await self._load(reference, call)
+            elif served.follower.channel != reference.channel_or_default:
+                raise InvalidRequestError(
+                    f"failed to load {name!r}: {served.name!r} is served from channel "
+                    f"{served.follower.channel!r}; unload it first"
+                )
+            else:
+                served.follower.wake()  # a load of what is loaded looks for something newer
+
+    async def _load(self, reference: ModelReference, call: Call) -> None:
+        news = _News(asyncio.get_running_loop())
+        model = self._follow(reference, news)
+        self._models.add(model)
+        try:
+            left = call.seconds_left()
+            async with asyncio.timeout(LONGEST_LOAD if left is None else left):
+                await news.until(lambda: model.current is not None or _ended(model, news))
+            _require_serving(model, reference)
+        except BaseException as error:
+            self._models.remove(model.name)
+            await asyncio.shield(self._leave(model))
+            if isinstance(error, TimeoutError):
+                raise InvalidRequestError(f"failed to load {reference.model!r}: it took too long") from error
+            raise
+        self.unloaded -= {reference.model}
+        log.info("loaded", model=reference.model, channel=reference.channel_or_default)
+
+    async def unload(self, name: str) -> None:
+        """See `ModelControl`."""
+        async with self._turn(name):
+            model = self._models.find(name)
+            if model is None:
+                raise NotServedError(f"failed to unload {shortened(name)}: no such model is served here")
+            self._models.remove(name)
+            self.unloaded |= {name}
+            await asyncio.shield(self._leave(model))
+            log.info("unloaded", model=name)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, name: str) -> AsyncIterator[None]:
+        """One load or unload of a model at a time; names that nobody waits for are not kept."""
+        lock = self._turns.setdefault(name, asyncio.Lock())
+        async with lock:
+            yield
+        if not lock.locked() and self._turns.get(name) is lock:
+            del self._turns[name]
+
+
+class _News(FollowerObserver):
+    """What a follower tells on its thread, heard on the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._heard = asyncio.Event()
+        self.looked = False
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._heard.clear()
+            await self._heard.wait()
+
+    def swapped(self, served: ServedModel, seconds: float) -> None:  # noqa: ARG002 - the observer's form
+        self._tell()
+
+    def failed(self, reason: str) -> None:  # noqa: ARG002 - the observer's form
+        self.looked = True
+        self._tell()
+
+    def polled(self) -> None:
+        self.looked = True
+        self._tell()
+
+    def _tell(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and nobody waits
+            self._loop.call_soon_threadsafe(self._heard.set)
+
+
+def _require_serving(model: FollowedModel, reference: ModelReference) -> None:
+    if model.current is None:
+        why = model.follower.report().last_error or "nothing is promoted in its channel"
+        raise InvalidRequestError(f"failed to load {str(reference)!r}: {why}")
+
+
+def _ended(model: FollowedModel, news: _News) -> bool:
+    """Whether the follower has looked, tried what there was, and serves nothing."""
+    return news.looked and model.follower.report().phase == Phase.FOLLOWING
+
+
+def _reference(name: str) -> ModelReference:
+    try:
+        reference = ModelReference.parse(name)
+    except UsageError as error:
+        raise InvalidRequestError(f"failed to load {shortened(name)}: {error}") from error
+    if reference.version is not None:
+        raise InvalidRequestError(
+            f"failed to load {shortened(name)}: a server follows a channel, so name {reference.model} or "
+            f"{reference.model}:CHANNEL; a request may name a version"
+        )
+    return reference

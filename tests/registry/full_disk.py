@@ -1,0 +1,178 @@
+"""What happens on a disk that is full, told as JSON; run in a process of its own, on a disk of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from model_runtime.cache import BlobCache
+from model_runtime.follower import Follower, FollowerSettings
+from registry import Registry
+from registry.cli.edge import exit_code
+from registry.digests import digest_of
+from registry.errors import FerryError
+from registry.logs import LogFormat, configure_logs
+from registry.stores.folder import FolderStore
+from registry.stores.memory import MemoryStore
+from tests.onnx_models import inspect_model, linear_classifier
+from tests.registry.histories import MODEL, facts
+
+FERRY = str(Path(sys.executable).with_name("ferry"))
+LARGE = 64 * 1024
+PATIENCE = 20.0
+
+
+def main() -> None:
+    """Run one of the trials on a folder."""
+    configure_logs(LogFormat.JSON)  # to standard error, as standard output is for what was found
+    trial, folder = sys.argv[1], Path(sys.argv[2])
+    sys.stdout.buffer.write(orjson.dumps(TRIALS[trial](folder)))
+
+
+# --- the folder store -----------------------------------------------------------------------------
+
+
+def full_store(folder: Path) -> dict[str, Any]:
+    """A folder store whose disk fills up, and has room again."""
+    registry = _served(folder)
+    with _filled(folder):
+        errors = [
+            _error(lambda: registry.publish(MODEL, os.urandom(LARGE), facts())),
+            _error(lambda: registry.promote(MODEL, 2)),
+        ]
+        command = _ferry(folder, "promote", f"{MODEL}@2")
+        seen = _seen(registry)
+    registry.promote(MODEL, 2)
+    registry.publish(MODEL, os.urandom(LARGE), facts())
+    return {"errors": errors, "command": command, "full": seen, "after": _seen(registry)}
+
+
+def limited_store(folder: Path) -> dict[str, Any]:
+    """A folder store whose process may write no large file, which needs no disk of its own."""
+    registry = _served(folder)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGE // 2, hard))
+    errors = [_error(lambda: registry.publish(MODEL, os.urandom(LARGE), facts()))]
+    seen = _seen(registry)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    registry.publish(MODEL, os.urandom(LARGE), facts())
+    return {"errors": errors, "full": seen, "after": _seen(registry)}
+
+
+def _served(folder: Path) -> Registry:
+    registry = Registry(FolderStore(folder / "registry"), actor="tester")
+    for number in (1, 2):
+        registry.publish(MODEL, b"model %d" % number, facts())
+    registry.promote(MODEL, 1)
+    return registry
+
+
+def _seen(registry: Registry) -> dict[str, Any]:
+    versions = registry.versions(MODEL)
+    root = Path(registry.store.url.removeprefix("file://"))
+    return {
+        "generations": [entry.generation for entry in registry.channel(MODEL).history()],
+        "versions": [len(versions.load(versions.get(number))) for number in versions.numbers()],
+        "left behind": len(list((root / ".incoming").iterdir())),
+    }
+
+
+def _error(act: Callable[[], object]) -> dict[str, Any]:
+    try:
+        act()
+    except FerryError as error:
+        return {"code": int(exit_code(error)), "text": str(error)}
+    return {}
+
+
+def _ferry(folder: Path, *arguments: str) -> dict[str, Any]:
+    environ = os.environ | {"FERRY_STORE": (folder / "registry").as_uri(), "FERRY_STATE": "/nonexistent"}
+    done = subprocess.run(
+        [FERRY, *arguments], env=environ, capture_output=True, text=True, check=False, timeout=30
+    )
+    return {"code": done.returncode, "text": done.stderr}
+
+
+@contextlib.contextmanager
+def _filled(folder: Path) -> Iterator[None]:
+    """The rest of the disk is taken, to the last byte."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"\0" * 4096):
+            pass
+    yield
+    filler.unlink()
+
+
+# --- the cache of a consumer ----------------------------------------------------------------------
+
+
+def full_cache(folder: Path) -> dict[str, Any]:
+    """A follower whose cache has no room for the next version, and has it again."""
+    registry = Registry(MemoryStore(), actor="tester")
+    for winner in (1, 2):
+        data = linear_classifier(winner=winner)
+        registry.publish(MODEL, data, inspect_model(data))
+    registry.promote(MODEL, 1)
+    follower = Follower(
+        registry, MODEL, cache=folder / "cache", settings=FollowerSettings(poll_interval=0.05)
+    )
+    follower.start()
+    _until(lambda: _serving(follower) == 1, follower.report)
+    with _filled(folder):
+        registry.promote(MODEL, 2)
+        _until(lambda: follower.report().last_error, follower.report)
+        told, served = follower.report().last_error, _serving(follower)
+    _until(lambda: _serving(follower) == 2, follower.report)
+    follower.stop()
+    return {"told": told, "served": served, "after": _serving(follower), "temporary": _temporary(folder)}
+
+
+def kept_cache(folder: Path) -> dict[str, Any]:
+    """A cache that keeps what it has when it can take no more."""
+    cache = BlobCache(folder / "cache")
+    small, large = b"small", os.urandom(LARGE)
+    cache.keep(digest_of(small), small)
+    with _filled(folder):
+        error = _error(lambda: cache.keep(digest_of(large), large))
+        kept = cache.find(digest_of(small)) is not None
+        absent = cache.find(digest_of(large)) is None
+    cache.keep(digest_of(large), large)
+    return {"errors": [error], "kept": kept, "absent": absent, "temporary": _temporary(folder)}
+
+
+def _serving(follower: Follower) -> int:
+    served = follower.current
+    return served.version if served else 0
+
+
+def _temporary(folder: Path) -> list[str]:
+    return [path.name for path in (folder / "cache").rglob("*") if path.name.startswith("tmp")]
+
+
+def _until(condition: Callable[[], object], report: Callable[[], object] = str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it did not come about: {report()}")
+        time.sleep(0.01)
+
+
+TRIALS = {
+    "full-store": full_store,
+    "limited-store": limited_store,
+    "full-cache": full_cache,
+    "kept-cache": kept_cache,
+}
+
+if __name__ == "__main__":
+    main()

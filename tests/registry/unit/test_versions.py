@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from registry import keys
+from registry.documents import ModelFacts
+from registry.stores import Listed
+from registry.stores.memory import MemoryStore
+from registry.versions import Versions
+
+FACTS = ModelFacts(opset=17, ir_version=8, inputs=(), outputs=())
+
+
+class Tallied(MemoryStore):
+    """Counts the lines that it lists."""
+
+    lines = 0
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+        for listed in super().list(prefix, after=after):
+            self.lines += 1
+            yield listed
+
+
+def with_versions(count: int) -> tuple[Tallied, Versions]:
+    store = Tallied()
+    versions = Versions(store, "digits")
+    for number in range(count):
+        versions.publish(str(number).encode(), FACTS, actor="tester")
+    return store, versions
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "expected"),
+    [(0, 3, []), (2, 3, [2, 1]), (3, 3, [3, 2, 1]), (30, 3, [30, 29, 28])],
+)
+def test_the_newest_versions_newest_first(count: int, limit: int, expected: list[int]) -> None:
+    _, versions = with_versions(count)
+    assert versions.newest_numbers(limit) == expected
+
+
+def test_only_the_end_of_a_long_log_is_listed() -> None:
+    store, versions = with_versions(200)
+    store.lines = 0
+    assert versions.newest_numbers(5) == [200, 199, 198, 197, 196]
+    assert store.lines <= 6
+
+
+def test_missing_versions_are_passed_over() -> None:
+    store, versions = with_versions(10)
+    store.delete(f"{keys.versions('digits')}0000000009.json")
+    assert versions.newest_numbers(3) == [10, 8]
