@@ -3,72 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from grpc_server.call import Call
 from grpc_server.datatypes import Array
 from grpc_server.errors import DeadlineExceededError, OverloadedError
-from grpc_server.execution.executor import Executor
+from grpc_server.execution.executor import Executor, too_late
 from grpc_server.execution.job import Ran
+from grpc_server.execution.running import run_one
 from grpc_server.offering import Offering
 
 _Reply = TypeVar("_Reply")
 
 
-@dataclass(slots=True)
-class Asked(Generic[_Reply]):
-    """A request that has been read.
+def answer(
+    executor: Executor,
+    offering: Offering,
+    feeds: dict[str, Array],
+    names: Sequence[str],
+    write: Callable[[dict[str, Array]], _Reply],
+    call: Call,
+    began: int,
+) -> _Reply | Awaitable[_Reply]:
+    """The reply to a request that has been read, or what to await for it.
 
     Args:
+        executor: says where the model runs.
         offering: the version that answers.
-        feeds: its inputs.
+        feeds: the request's inputs.
         names: the outputs it wants.
         write: makes the reply from the outputs.
-        began: when it was taken up, in nanoseconds of `perf_counter_ns`.
-    """
-
-    offering: Offering
-    feeds: dict[str, Array]
-    names: Sequence[str]
-    write: Callable[[dict[str, Array]], _Reply]
-    began: int
-
-
-def answer(executor: Executor, asked: Asked[_Reply], call: Call) -> _Reply | Awaitable[_Reply]:
-    """The reply, or what to await for it.
+        call: says how long the caller waits, and hears where the answer comes from.
+        began: when the request was taken up, in nanoseconds of `perf_counter_ns`.
 
     Raises:
-        RequestError: there is none; it is counted. What is awaited raises the same.
+        RequestError: there is no answer; it is counted. What is awaited raises the same.
     """
     decoded = perf_counter_ns()
-    offering = asked.offering
     try:
-        ran = executor.run(offering, asked.feeds, asked.names, call)
-        if isinstance(ran, Ran):
-            return _replied(asked, decoded, ran, call)
+        left = call.seconds_left()
+        if left is not None and left <= 0:
+            raise too_late(offering)  # noqa: TRY301 - failures are counted in one place
+        rows = offering.rows(feeds)
+        weight = rows if offering.even_rows else offering.weight(feeds, rows)
+        if not executor.runs_at_once(offering, weight):
+            waiting = executor.wait(offering, feeds, names, rows, left)
+            return _later(waiting, offering, rows, write, call, (began, decoded))
+        results = run_one(offering, feeds, names)
+        ran = perf_counter_ns()
+        reply = write(results)
     except BaseException as error:
-        count_failure(offering, asked.began, error)
+        count_failure(offering, began, error)
         raise
-    return _later(asked, decoded, ran, call)
-
-
-async def _later(asked: Asked[_Reply], decoded: int, coming: Awaitable[Ran], call: Call) -> _Reply:
-    try:
-        return _replied(asked, decoded, await coming, call)
-    except BaseException as error:
-        count_failure(asked.offering, asked.began, error)
-        raise
-
-
-def _replied(asked: Asked[_Reply], decoded: int, ran: Ran, call: Call) -> _Reply:
-    offering = asked.offering
-    reply = asked.write(ran.results)
     call.answered_by(offering.provenance)
-    offering.counters.answered(
-        offering.rows(asked.feeds), asked.began, decoded, ran.began, ran.ended, perf_counter_ns()
-    )
+    counters = offering.counters
+    counters.runs += 1
+    counters.answered(rows, began, decoded, decoded, ran, perf_counter_ns())
+    offering.costs.saw(weight, ran - decoded)
+    return reply
+
+
+async def _later(
+    waiting: Awaitable[Ran],
+    offering: Offering,
+    rows: int,
+    write: Callable[[dict[str, Array]], _Reply],
+    call: Call,
+    moments: tuple[int, int],
+) -> _Reply:
+    began, decoded = moments
+    try:
+        ran = await waiting
+        reply = write(ran.results)
+    except BaseException as error:
+        count_failure(offering, began, error)
+        raise
+    call.answered_by(offering.provenance)
+    offering.counters.answered(rows, began, decoded, ran.began, ran.ended, perf_counter_ns())
     return reply
 
 

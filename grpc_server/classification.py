@@ -6,6 +6,7 @@ Source: Triton's classification extension. For each row of the batch the output 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def highest(array: Array, count: int, *, by_row: bool, labels: Sequence[Label] =
         by_row: whether the first dimension is the batch; else the whole tensor is one row.
         labels: what the elements of a row stand for; not used where there are not as many.
     """
-    rows = array.reshape(len(array), -1) if by_row else array.reshape(1, -1)
+    rows = array.reshape(len(array) if by_row else 1, math.prod(array.shape[1:] if by_row else array.shape))
     width = rows.shape[1]
     keys = np.nan_to_num(rows, nan=-np.inf) if rows.dtype.kind == "f" else rows
     # sorted upwards from the last element, so that of equal ones the first is the last

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from functools import partial
 from time import perf_counter_ns
 
-from grpc_server.answering import Asked, answer, count_failure
+from grpc_server.answering import answer, count_failure
 from grpc_server.call import UNBOUNDED, Call
 from grpc_server.contract import read_feeds, read_requested
 from grpc_server.execution.executor import Executor
@@ -44,4 +44,4 @@ class InferenceHandler:
             count_failure(offering, began, error)
             raise
         write = partial(offering.writer.write, request)
-        return answer(self._executor, Asked(offering, feeds, names, write, began), call)
+        return answer(self._executor, offering, feeds, names, write, call, began)

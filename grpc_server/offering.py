@@ -38,7 +38,7 @@ class Offering:
     """
 
     __slots__ = (
-        "_batched", "_batched_outputs", "_even_rows", "costs", "counters", "inputs", "joinable",
+        "_batched", "_batched_outputs", "costs", "counters", "even_rows", "inputs", "joinable",
         "joining_proven", "name", "outputs", "plain", "provenance", "served", "session", "writer",
     )  # fmt: skip
 
@@ -55,7 +55,7 @@ class Offering:
         first = next(iter(self.inputs.values()), None)
         self._batched = first.name if first is not None and first.shape[:1] == (FREE,) else None
         contracts = self.inputs.values()
-        self._even_rows = all(each.shape and FREE not in each.shape[1:] for each in contracts)
+        self.even_rows = all(each.shape and FREE not in each.shape[1:] for each in contracts)
         # whether rows of several requests may go into one run, and whether a run has shown that it is right
         self.joinable = bool(contracts) and all(each.shape[:1] == (FREE,) for each in contracts)
         self.joining_proven = False
@@ -84,7 +84,7 @@ class Offering:
 
     def weight(self, feeds: dict[str, Array], rows: int) -> int:
         """What the cost of a run goes by: its rows, or its elements where rows have no fixed length."""
-        return rows if self._even_rows else sum(array.size for array in feeds.values())
+        return rows if self.even_rows else sum(array.size for array in feeds.values())
 
     def joins(self, outputs: Sequence[str]) -> bool:
         """Whether requests for these outputs may run together: the batch comes first in all tensors."""

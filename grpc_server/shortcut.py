@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from grpc_server.answering import Asked, answer
+from grpc_server.answering import answer
 from grpc_server.call import UNBOUNDED, Call
 from grpc_server.execution.executor import Executor
 from grpc_server.models import FollowedModel, Models
@@ -65,8 +65,8 @@ class PlainShortcut:
             return None
         # sliced, not viewed: the data must begin where the processor likes numbers to begin
         array = np.frombuffer(data[len(head.data) :], plain.dtype).reshape(plain.shape)
-        asked = Asked(offering, {plain.name: array}, offering.outputs, offering.writer.plain, began)
-        return answer(self._executor, asked, call)
+        feeds = {plain.name: array}
+        return answer(self._executor, offering, feeds, offering.outputs, offering.writer.plain, call, began)
 
     def learn(self, data: bytes, request: ModelInferRequest) -> None:
         """Keep the head of an answered request, if it is plain."""

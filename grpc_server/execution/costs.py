@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-BUCKETS = 64
+BUCKETS = 65
 
 # a run can look slower than it is, when the machine had other things to do; one such must not decide
 WEIGHT = 0.25
@@ -19,27 +19,29 @@ class RunCosts:
     __slots__ = ("_means",)
 
     def __init__(self) -> None:
-        self._means = [0.0] * BUCKETS  # 0 for never seen
+        # by the bits of the size: 0, 1, 2 up to 3, 4 up to 7 …; 0 for never seen
+        self._means = [0.0] * BUCKETS
 
     def expected(self, size: int) -> float:
         """What a run of that size will cost; infinite where nothing like it was seen.
 
         A size never seen costs no more than a larger one, and no more than a smaller one in proportion.
         """
-        return self._means[_bucket(size)] or self._guess(_bucket(size))
+        return self._means[size.bit_length()] or self._guess(size.bit_length())
 
     def saw(self, size: int, ns: float) -> None:
         """Learn from a run."""
-        bucket = _bucket(size)
+        bucket = size.bit_length()
         mean = self._means[bucket]
-        self._means[bucket] = mean + WEIGHT * (min(ns, OUTLIER * mean) - mean) if mean else max(ns, 1.0)
+        if not mean:
+            mean = max(ns, 1.0)
+        elif ns > OUTLIER * mean:
+            mean += WEIGHT * (OUTLIER - 1) * mean
+        else:
+            mean += WEIGHT * (ns - mean)
+        self._means[bucket] = mean
 
     def _guess(self, bucket: int) -> float:
         smaller = next((at for at in range(bucket, -1, -1) if self._means[at]), None)
         larger = next((self._means[at] for at in range(bucket, BUCKETS) if self._means[at]), float("inf"))
         return larger if smaller is None else min(larger, self._means[smaller] * 2.0 ** (bucket - smaller))
-
-
-def _bucket(size: int) -> int:
-    # 0 for nothing, 1 for 1, 2 up to 3, 3 up to 7 …
-    return min(size.bit_length(), BUCKETS - 1)

@@ -6,18 +6,16 @@ Everything here happens on the event loop; threads run models and nothing else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import perf_counter_ns
 
-from grpc_server.call import Call
 from grpc_server.datatypes import Array
 from grpc_server.errors import DeadlineExceededError, NotReadyError, OverloadedError
 from grpc_server.execution.job import Job, Ran, group_of
 from grpc_server.execution.line import Line
 from grpc_server.execution.policy import UNBATCHED, BatchPolicy, ExecutionPolicy, retry_after
-from grpc_server.execution.running import Performed, perform, run_one
+from grpc_server.execution.running import Performed, perform
 from grpc_server.offering import Offering
 from model_runtime.session import RunStop
 
@@ -58,27 +56,9 @@ class Executor:
         line = self._lines.get(model)
         return 0 if line is None else line.count
 
-    def run(
-        self, offering: Offering, feeds: dict[str, Array], names: Sequence[str], call: Call
-    ) -> Ran | Awaitable[Ran]:
-        """Run the model for one request, or say what to await for its outputs.
-
-        Raises:
-            InvalidRequestError: the model cannot be run on these inputs.
-            DeadlineExceededError: the caller waits no more.
-            OverloadedError: too many wait.
-            NotReadyError: the server is stopping.
-            What is awaited raises the same.
-        """
-        left = call.seconds_left()
-        if left is not None and left <= 0:
-            raise _too_late(offering)
-        rows = offering.rows(feeds)
-        if offering.name not in self._batching:
-            weight = offering.weight(feeds, rows)
-            if offering.costs.expected(weight) < self._inline_ns:
-                return _run_at_once(offering, feeds, names, weight)
-        return self._wait(offering, feeds, names, rows, left)
+    def runs_at_once(self, offering: Offering, weight: int) -> bool:
+        """Whether the caller is to run the model himself, here and now, for it is done sooner than handed on."""
+        return offering.costs.expected(weight) < self._inline_ns and offering.name not in self._batching
 
     def close(self) -> None:
         """Run nothing more: those who wait are told, and runs under way end early."""
@@ -92,14 +72,23 @@ class Executor:
 
     # --- those who wait ---------------------------------------------------------------------------
 
-    def _wait(
-        self,
-        offering: Offering,
-        feeds: dict[str, Array],
-        names: Sequence[str],
-        rows: int,
-        left: float | None,
+    def wait(
+        self, offering: Offering, feeds: dict[str, Array], names: Sequence[str], rows: int, left: float | None
     ) -> asyncio.Future[Ran]:
+        """Let a request wait for its turn; what is given back is to be awaited for its outputs.
+
+        Args:
+            offering: the version that the request took.
+            feeds: its inputs.
+            names: the outputs it wants.
+            rows: its rows.
+            left: seconds until nobody wants the answer any more, None for never.
+
+        Raises:
+            OverloadedError: too many wait.
+            NotReadyError: the server is stopping. What is awaited raises that, too, and `InvalidRequestError`
+                where the model cannot be run on these inputs, and `DeadlineExceededError`.
+        """
         loop = asyncio.get_running_loop()
         now = loop.time()
         deadline = None if left is None else now + left
@@ -151,7 +140,7 @@ class Executor:
             _stop(job)
 
     def _expire(self, job: Job) -> None:
-        self._give_up(job, _too_late(job.offering))
+        self._give_up(job, too_late(job.offering))
 
     def _give_up(self, job: Job, error: Exception) -> None:
         if self._leave(job) and not job.answer.done():
@@ -250,21 +239,13 @@ class Executor:
                 job.answer.set_result(Ran(outcome, performed.began, performed.ended))
 
 
-def _run_at_once(offering: Offering, feeds: dict[str, Array], names: Sequence[str], weight: int) -> Ran:
-    began = perf_counter_ns()
-    results = run_one(offering, feeds, names)
-    ended = perf_counter_ns()
-    offering.costs.saw(weight, ended - began)
-    offering.counters.runs += 1
-    return Ran(results, began, ended)
-
-
 def _stop(job: Job) -> None:
     if job.stop is not None:
         job.stop.leave()
 
 
-def _too_late(offering: Offering) -> DeadlineExceededError:
+def too_late(offering: Offering) -> DeadlineExceededError:
+    """What a caller is told who waits no more, should he hear it."""
     return DeadlineExceededError(
         f"the deadline passed before model {offering.name!r} was run; it was not run for this request"
     )

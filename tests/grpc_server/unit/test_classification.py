@@ -39,7 +39,9 @@ def test_whole_numbers_have_no_decimals_and_no_row_has_more_than_its_elements() 
 
 
 @given(
-    arrays.arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 6)), elements=st.floats(-9, 9, width=32)),
+    arrays.arrays(
+        np.float32, st.tuples(st.integers(1, 4), st.integers(1, 6)), elements=st.floats(-9, 9, width=32)
+    ),
     st.integers(1, 8),
 )
 def test_every_row_is_its_elements_sorted_downwards(array: np.ndarray, count: int) -> None:

@@ -1,0 +1,137 @@
+"""Models loaded and unloaded by request, on real followers over a registry in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from grpc_server.call import UNBOUNDED
+from grpc_server.control import ExplicitModels
+from grpc_server.endpoint import endpoints
+from grpc_server.errors import InvalidRequestError, NotServedError, RequestError
+from grpc_server.following import Following
+from grpc_server.models import Models
+from grpc_server.repository import RepositoryHandlers
+from grpc_server.settings import ServerSettings
+from protos import grpc_service_pb2 as pb
+from tests.grpc_server import model_files
+from tests.grpc_server.shop import Shop, float_output, raw_request
+
+ROW = np.ones((1, 4), np.float32)
+
+
+class Desk:
+    """What a server in explicit mode is made of."""
+
+    def __init__(self, shop: Shop, folder: Path) -> None:
+        settings = ServerSettings(cache=folder / "cache", state=folder / "state", server_poll_seconds=0.01)
+        self.following = Following(shop.registry, settings, [])
+        self.models = Models([])
+        self.control = ExplicitModels(self.models, self.following.follow, self.following.leave)
+        _, found = endpoints(self.models, self.control)
+        self.infer = next(rpc for rpc in found if rpc.name == "ModelInfer")
+        self.changes = 0
+
+    def changed(self) -> None:
+        self.changes += 1
+
+    def index(self) -> list[tuple[str, str, str]]:
+        reply = RepositoryHandlers(self.models, self.control).index(pb.RepositoryIndexRequest())
+        return [(each.name, each.state, each.reason) for each in reply.models]
+
+    async def plus(self, model: str) -> float:
+        answer = self.infer(raw_request(model, x=ROW).SerializeToString())
+        data = answer if isinstance(answer, bytes) else await answer
+        return float(float_output(pb.ModelInferResponse.FromString(data))[0, 0] - 1)
+
+
+@pytest.fixture
+async def desk(shop: Shop, tmp_path: Path) -> AsyncIterator[Desk]:
+    made = Desk(shop, tmp_path)
+    made.following.start(made.changed)
+    yield made
+    await made.following.stop()
+
+
+async def test_a_model_is_loaded_unloaded_and_loaded_again(shop: Shop, desk: Desk) -> None:
+    shop.publish("m", model_files.plus(1))
+    with pytest.raises(NotServedError, match="no model 'm' here; this server serves none"):
+        await desk.plus("m")
+    await desk.control.load("m", UNBOUNDED)
+    assert [await desk.plus("m") for _ in range(3)] == [1, 1, 1]
+    assert desk.index() == [("m", "READY", "")]
+
+    await desk.control.unload("m")
+    # the short way for plain requests must not remember it
+    with pytest.raises(NotServedError):
+        await desk.plus("m")
+    assert desk.index() == [("m", "UNAVAILABLE", "unloaded")]
+    shop.publish("m", model_files.plus(2))
+    await desk.control.load("m", UNBOUNDED)
+    assert [await desk.plus("m") for _ in range(2)] == [2, 2]
+    assert desk.index() == [("m", "READY", "")]
+    await asyncio.sleep(0)
+    assert desk.changes >= 3
+
+
+async def test_a_channel_can_be_named_and_another_is_refused_while_it_serves(shop: Shop, desk: Desk) -> None:
+    version = shop.publish("m", model_files.plus(3), promote=False)
+    shop.registry.promote("m", version, channel="staging")
+    await desk.control.load("m:staging", UNBOUNDED)
+    assert await desk.plus("m") == 3
+    await desk.control.load("m:staging", UNBOUNDED)  # once more is no fault
+    with pytest.raises(InvalidRequestError, match="served from channel 'staging'; unload it first"):
+        await desk.control.load("m", UNBOUNDED)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nothing", "failed to load 'nothing': nothing is promoted in its channel"),
+        ("m@1", "a server follows a channel"),
+        ("NO WAY", "failed to load 'NO WAY'"),
+        ("", "failed to load ''"),
+    ],
+)
+async def test_what_cannot_be_loaded_is_said_and_leaves_nothing_behind(
+    desk: Desk, name: str, words: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=words):
+        await desk.control.load(name, UNBOUNDED)
+    assert desk.index() == []
+    assert desk.following.models == []
+
+
+async def test_an_unknown_model_cannot_be_unloaded(desk: Desk) -> None:
+    with pytest.raises(NotServedError, match="failed to unload 'm'"):
+        await desk.control.unload("m")
+
+
+async def test_loads_and_unloads_of_one_model_at_once_end_in_one_of_both(shop: Shop, desk: Desk) -> None:
+    shop.publish("m", model_files.plus(1))
+    calls = [
+        desk.control.load("m", UNBOUNDED) if turn % 2 == 0 else desk.control.unload("m") for turn in range(9)
+    ]
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(each is None or isinstance(each, RequestError) for each in found), found
+    assert await desk.plus("m") == 1  # the calls take turns, and a load was the last
+    assert len(desk.following.models) == 1
+    assert not desk.control._turns
+
+
+async def test_a_load_ends_with_its_callers_deadline(shop: Shop, desk: Desk) -> None:
+    class Hurried:
+        def seconds_left(self) -> float:
+            return 0.0
+
+        def answered_by(self, provenance: object) -> None:
+            raise AssertionError("nothing was answered")
+
+    shop.publish("m", model_files.plus(1))
+    with pytest.raises(InvalidRequestError, match="it took too long"):
+        await desk.control.load("m", Hurried())
+    assert desk.index() == []
