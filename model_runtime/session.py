@@ -106,4 +106,4 @@ class OnnxSession:
             results = self._run(names, feeds, None if stop is None else stop.options)
         except Exception as error:  # see __init__
             raise ValueError(f"the model could not be run on these inputs: {error}") from error
-        return dict(zip(names, (np.asarray(result) for result in results), strict=True))
+        return dict(zip(names, map(np.asarray, results), strict=True))

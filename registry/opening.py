@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from registry.catalogue import Registry
+from registry.guarded import GuardedStore
 from registry.settings import Settings
 from registry.signing.setup import seal_of
 from registry.stores import open_store
@@ -11,7 +12,11 @@ from registry.stores import open_store
 def open_registry(settings: Settings, *, actor: str | None = None) -> Registry:
     """The registry in `settings.store`; it signs and verifies as the settings say, by default neither.
 
+    Before the first write to a store from this machine, a short probe proves that it keeps its promises.
+
     Raises:
         UsageError: the store's URL is of no known form, or a key file cannot be used.
     """
-    return Registry(open_store(settings.store), actor=actor, seal=seal_of(settings))
+    # the state folder remembers which stores were proved to keep their promises
+    store = GuardedStore(open_store(settings.store), settings.state)
+    return Registry(store, actor=actor, seal=seal_of(settings))

@@ -12,14 +12,16 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
 from registry import keys
+from registry.digests import digest_of
 from registry.documents import Digest, utc_now
-from registry.errors import FerryError, UntrustedAnswerError
+from registry.errors import FerryError, RefusedError, UntrustedAnswerError
 from registry.names import require_name
 from registry.schema import Document
 from registry.stores.base import ObjectMissingError, Store
@@ -96,6 +98,21 @@ class Refusals:
         except (FerryError, ValidationError):
             return None
         return record if written else None
+
+    @contextmanager
+    def recording(self, *, consumer: str, data: bytes) -> Iterator[None]:
+        """Write down what a gate refuses meanwhile of the file with these bytes, and raise it on."""
+        try:
+            yield
+        except RefusedError as error:
+            self.record(
+                gate=error.gate,
+                reason=error.reason,
+                remedy=error.remedy,
+                consumer=consumer,
+                blob_digest=digest_of(data),
+            )
+            raise
 
     def newest(
         self, limit: int = 20, *, on_unreadable: Callable[[str], None] | None = None

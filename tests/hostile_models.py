@@ -595,8 +595,9 @@ _LOOSE_FUNCTIONS = GateLimits(
 )
 _WITH_FUNCTIONS = GateLimits(wall_seconds=30.0, allow_functions=True, max_depth=64)
 _WITH_CONTROL_FLOW = GateLimits(wall_seconds=30.0, allow_control_flow=True)
-_HURRIED = GateLimits(wall_seconds=2.0)
-_CHEAP = GateLimits(wall_seconds=30.0, cpu_seconds=1.0)
+# memory enough that the products kept do not decide it first
+_HURRIED = GateLimits(wall_seconds=2.0, base_memory_bytes=16 * GIGA)
+_CHEAP = GateLimits(wall_seconds=30.0, cpu_seconds=1.0, base_memory_bytes=16 * GIGA)
 
 
 def _of(*gates: str) -> frozenset[str]:

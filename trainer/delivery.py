@@ -14,6 +14,7 @@ from registry import Registry
 from registry.documents import ChannelEntry, Manifest
 from registry.errors import ChannelHeldError, ConflictError
 from registry.inspection import Inspector
+from registry.refusals import PUBLISH
 from streams.pipeline import Pipeline
 from trainer.candidate import EXPORT_LABEL, RUN_LABEL, ExportedModel
 from trainer.metrics import TrainerMetrics
@@ -73,7 +74,9 @@ class Delivery:
         return manifest
 
     def _publish(self, model: ExportedModel) -> Manifest:
-        facts = self._inspect(model.data, model.training.golden)
+        ledger = self._registry.refusals(self._pipeline.model)
+        with ledger.recording(consumer=PUBLISH, data=model.data):
+            facts = self._inspect(model.data, model.training.golden)
         training = model.training.model_copy(update={"parent_version": self._last_version})
         manifest = self._registry.publish(self._pipeline.model, model.data, facts, training)
         self._log.info(

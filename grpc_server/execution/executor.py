@@ -57,7 +57,7 @@ class Executor:
         return 0 if line is None else line.count
 
     def runs_at_once(self, offering: Offering, weight: int) -> bool:
-        """Whether the caller is to run the model himself, here and now, for it is done sooner than handed on."""
+        """Whether the caller is to run the model here and now, since that is done sooner than handed on."""
         return offering.costs.expected(weight) < self._inline_ns and offering.name not in self._batching
 
     def close(self) -> None:

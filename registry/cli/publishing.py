@@ -17,6 +17,7 @@ from registry.documents import ChannelEntry, Evaluation, Manifest, TrainingRecor
 from registry.errors import UsageError
 from registry.inspection import load_inspector
 from registry.names import require_name
+from registry.refusals import PUBLISH
 
 T = TypeVar("T")
 
@@ -44,8 +45,10 @@ def publish(
         golden=read_golden(golden) if golden else None,
     )
     data = _read(file)
-    facts = load_inspector()(data, training.golden)
+    inspect = load_inspector()
     registry = open_registry(store)
+    with registry.refusals(model).recording(consumer=PUBLISH, data=data):
+        facts = inspect(data, training.golden)
     with transfer_bar("uploading"):
         manifest = registry.publish(model, data, facts, training)
     if promote_to is None:

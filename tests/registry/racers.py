@@ -23,7 +23,7 @@ from tests.registry.log_invariants import Attempt, Outcome
 
 RACERS = 16
 MODEL = "digits"
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds that a racer waits for the others."""
 
 _T = TypeVar("_T")

@@ -64,7 +64,9 @@ def create_buckets(endpoint: str, credentials: Credentials) -> None:
     import urllib3  # what minio talks with; imported where minio is
     from minio import Minio  # slow to import, needed by `up` alone
 
-    connections = urllib3.PoolManager(timeout=10.0, retries=3)
+    # MinIO says that it is ready a moment before it takes a bucket
+    patience = urllib3.Retry(total=10, backoff_factor=0.2, status_forcelist=[503], allowed_methods=None)
+    connections = urllib3.PoolManager(timeout=10.0, retries=patience)
     try:
         client = Minio(
             endpoint.removeprefix("http://"),

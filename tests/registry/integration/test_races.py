@@ -20,7 +20,8 @@ from tests.registry.histories import facts
 from tests.registry.log_invariants import Attempt, Outcome, log_of, violations
 from tests.registry.racers import MODEL, RACERS, Race
 
-pytestmark = pytest.mark.integration
+# seconds on a free machine; sixteen processes on a busy one take their time
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 ROUNDS = 200
 PUBLISHING_ROUNDS = 8
@@ -74,10 +75,12 @@ def test_one_of_sixteen_processes_wins_each_generation(store_url: str) -> None:
 def test_processes_that_expect_nothing_lose_no_generation_either(store_url: str) -> None:
     registry = Registry(open_store(store_url), actor="judge")
     publish_two(registry)
-    told = racers.in_processes(racers.promote, race_on(store_url, ROUNDS, expecting=False))
+    # every loser goes all the way to the write, which costs a server four times as much
+    rounds = ROUNDS if store_url.startswith("file:") else ROUNDS // 4
+    told = racers.in_processes(racers.promote, race_on(store_url, rounds, expecting=False))
     attempts = [attempt for each in told for attempt in each]
     # a racer that looks late may win as well, the next generation
-    assert sum(attempt.outcome is Outcome.DONE for attempt in attempts) >= ROUNDS
+    assert sum(attempt.outcome is Outcome.DONE for attempt in attempts) >= rounds
     require_whole(registry, attempts)
 
 
