@@ -55,8 +55,7 @@ def highest(array: Array, count: int, *, by_row: bool, labels: Sequence[Label] =
         [f"{_number(row[index])}:{index}{names[index]}" for index in indices]
         for row, indices in zip(rows.tolist(), order.tolist(), strict=True)
     ]
-    result = np.empty((len(rows), min(count, width)), dtype=object)
-    result[:] = texts
+    result = np.array(texts, dtype=object).reshape(len(rows), min(count, width))
     return result if by_row else result[0]
 
 

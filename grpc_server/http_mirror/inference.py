@@ -34,6 +34,8 @@ BINARY_OUTPUT = "binary_data"
 ALL_BINARY = "binary_data_output"
 SHARED_MEMORY = "shared_memory_region"
 
+_MOST_DIGITS = 10
+"""Of a length; no message is as long as that."""
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -131,7 +133,8 @@ class _Binary:
 def _head_size(header_length: str | None, size: int) -> int:
     if header_length is None:
         return size
-    if not (header_length.isascii() and header_length.isdigit()) or not 0 < int(header_length) <= size:
+    digits = header_length.isascii() and header_length.isdigit() and len(header_length) <= _MOST_DIGITS
+    if not digits or not 0 < int(header_length) <= size:
         raise InvalidRequestError(
             f"{HEADER_LENGTH} is {shortened(header_length)}; it must be the bytes of JSON that the request "
             f"begins with, up to its {size}"

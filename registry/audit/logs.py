@@ -84,6 +84,8 @@ def check_channel(
                 audit.add(Severity.DAMAGED, read.key, fault, _DISTRUST)
             _judge(audit, read.key, entry, judge)
         previous = newest = entry
+    if newest is not None and newest.signature is None:
+        _judge_head(audit, f"{model}:{channel}", newest, judge)
     return newest
 
 
@@ -132,7 +134,21 @@ def _judge(audit: Audit, key: str, document: Manifest | ChannelEntry, judge: Jud
     try:
         judge(document)
     except RefusedError as error:
-        audit.add(Severity.DAMAGED, key, error.reason, error.remedy)
+        # what was written before there were keys stays unsigned for ever, and only a head is asked for one
+        severity = Severity.WARNING if document.signature is None else Severity.DAMAGED
+        audit.add(severity, key, error.reason, error.remedy)
+
+
+def _judge_head(audit: Audit, where: str, head: ChannelEntry, judge: Judge) -> None:
+    try:
+        judge(head)
+    except RefusedError:
+        audit.add(
+            Severity.DAMAGED,
+            where,
+            f"its newest entry, generation {head.generation}, is not trusted: no consumer will serve it",
+            "promote a version with a key that is trusted; --force puts it over this one",
+        )
 
 
 def _unreadable(audit: Audit, read: Read[Manifest] | Read[ChannelEntry]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnx.helper
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, infer
 
+NUMBERS = st.floats(-9, 9, width=32)
 SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25]], np.float32)
 
 
@@ -52,6 +55,13 @@ def test_every_row_is_its_elements_sorted_downwards(array: np.ndarray, count: in
         assert indices == sorted(range(len(row)), key=lambda index: (-row[index], index))[:count]
 
 
+def with_classes(data: bytes) -> bytes:
+    """The file as the trainer writes it, which says what the scores stand for."""
+    model = onnx.load_from_string(data)
+    onnx.helper.set_model_props(model, {"modelferry.classes": "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"})
+    return bytes(model.SerializeToString())
+
+
 def digits_request(count: int) -> ModelInferRequest:
     request = ModelInferRequest(model_name="digits", raw_input_contents=[np.zeros((2, 64), "<f4").tobytes()])
     request.inputs.add(name="X", datatype="FP32", shape=[2, 64])
@@ -61,7 +71,7 @@ def digits_request(count: int) -> ModelInferRequest:
 
 
 def test_a_models_classes_are_the_labels(shop: Shop) -> None:
-    shop.publish("digits", model_files.digits_classifier())
+    shop.publish("digits", with_classes(model_files.digits_classifier()))
     models = shop.follow("digits")
     request = digits_request(3)
     reply = infer(models, request)

@@ -20,6 +20,7 @@ from registry.refusals import Refusals
 from registry.stores import Stored
 from registry.stores.folder import FolderStore
 from registry.stores.memory import MemoryStore
+from tests.registry.signing_keys import Keys, seal
 
 FACTS = ModelFacts(
     opset=17,
@@ -251,15 +252,27 @@ def test_objects_that_cannot_be_read_are_findings_until_the_store_is_away(regist
         verify(broken)
 
 
-def test_a_signature_that_is_refused_is_damage(registry: Registry) -> None:
-    from registry.signing.policy import SignaturePolicy
-    from registry.signing.seal import Seal
-    from registry.signing.verifier import Keyring, Verifier
+def test_what_is_unsigned_below_a_signed_head_is_a_warning(registry: Registry) -> None:
+    trainer = Keys()
+    signed = Registry(registry.store, actor="t", seal=seal(trainer))
+    unsigned = verify(signed)
+    heads = damaged(unsigned)
+    assert {each.where for each in heads} == {f"digits:{name}" for name in registry.channels("digits")}
+    assert all("not trusted" in each.what for each in heads)
+    assert sum(each.severity is Severity.WARNING for each in unsigned.findings) == 5 + 6
+    version = signed.publish("digits", b"signed", FACTS).version
+    for channel in registry.channels("digits"):
+        signed.promote("digits", version, channel, force=True, allow_contract_change=True)
+    assert damaged(verify(signed)) == []
 
-    strict = Seal(verifier=Verifier(Keyring([]), SignaturePolicy.REQUIRED))
-    found = damaged(verify(Registry(registry.store, actor="t", seal=strict)))
-    assert len(found) == 5 + 6
-    assert all("sign" in each.what for each in found)
+
+def test_a_signature_that_does_not_match_is_damage(registry: Registry) -> None:
+    trainer = Keys()
+    signed = Registry(registry.store, actor="t", seal=seal(trainer))
+    version = signed.publish("digits", b"signed", FACTS).version
+    key = f"models/digits/versions/{version:010d}.json"
+    registry.store.put(key, registry.store.get(key).data.replace(b'"actor":"t"', b'"actor":"m"'))
+    assert [each.where for each in damaged(verify(signed)) if "does not match" in each.what] == [key]
 
 
 def test_a_folder_with_files_of_strange_names(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from registry import Registry
 from registry.channels import Channel
 from registry.cli.waiting import progress
 from registry.convergence import Convergence, services
+from registry.digests import digest_of
 from registry.documents import ChannelEntry, Heartbeat, ServedModelReport, utc_now
 from registry.stores.folder import FolderStore
 from tests.registry.ferry import Ferry
@@ -196,3 +198,14 @@ def test_the_line_that_says_how_far_a_wait_is() -> None:
     assert progress(standing) == "3 of 4 consumers serve it; waiting for d"
     nobody = Convergence(None, (), tuple(found), ())  # type: ignore[arg-type]
     assert progress(nobody).endswith("waiting for a, b, c and 1 more")
+
+
+def test_a_file_that_a_gate_refuses_is_in_the_ledger(ferry: Ferry, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"no model at all")
+    refused = ferry("publish", "digits", str(bad))
+    assert refused.code == 5
+    (record,) = ferry("refusals", "digits", "-o", "json").json
+    assert (record["gate"], record["consumer"]) == ("parse", "publish")
+    assert record["blob_digest"] == digest_of(b"no model at all")
+    assert record["reason"] in refused.err
