@@ -82,13 +82,18 @@ class ServerSettings(Settings):
         """How requests run.
 
         Raises:
-            UsageError: batching is not of the form it must have.
+            UsageError: batching is not of the form it must have, or is for a model that is not served.
         """
+        batching = parse_batching(self.server_batching)
+        served = {reference.model for reference in self.references()}
+        stray = sorted(set(batching) - served) if self.server_model_control is ControlMode.FIXED else ()
+        if stray:
+            raise UsageError(f"batching is set for model {stray[0]}, which is not among those to serve")
         return ExecutionPolicy(
             inline_ns=self.server_inline_us * 1000,
             threads=self.server_run_threads,
             limits=QueueLimits(requests=self.server_queue_requests, size=self.server_queue_mib * MIB),
-            batching=parse_batching(self.server_batching),
+            batching=batching,
         )
 
 

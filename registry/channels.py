@@ -145,6 +145,25 @@ class Channel:
             newest = following
         return newer
 
+    def require_tip(self, entry: ChannelEntry) -> None:
+        """Make sure that the log still leads up to `entry`, and goes on from there without a gap.
+
+        Raises:
+            BrokenChainError: the entry is gone or another one lies in its place, or the next one is missing.
+        """
+        if self.get(entry.generation).digest != entry.digest:
+            raise BrokenChainError(
+                f"generation {entry.generation} of {self} is another one than was read before: the log was "
+                "replaced. Restore it from a backup; a consumer that is to follow it as it is now must be "
+                "started anew"
+            )
+        following = next(iter(self._log.numbers(after=entry.generation)), None)
+        if following is not None and following != entry.generation + 1:
+            raise BrokenChainError(
+                f"generation {entry.generation + 1} of {self} is missing, and {following} is there; "
+                "restore it from a backup"
+            )
+
     def _chain(self, first: int, last: int) -> Iterator[ChannelEntry]:
         numbers = range(first, last + 1)
         previous: ChannelEntry | None = None

@@ -60,7 +60,11 @@ def run_one(
 def perform(jobs: Sequence[Job]) -> Performed:
     """Run requests of one group, joined where there are several. Any thread may do it."""
     began, cpu = perf_counter_ns(), thread_time_ns()
-    outcomes, runs = _alone(jobs) if len(jobs) == 1 else _together(jobs)
+    outcomes: Sequence[Outcome]
+    try:
+        outcomes, runs = _alone(jobs) if len(jobs) == 1 else _together(jobs)
+    except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+        outcomes, runs = [error] * len(jobs), 0
     return Performed(outcomes, runs, began, perf_counter_ns(), thread_time_ns() - cpu)
 
 

@@ -13,6 +13,7 @@ import structlog
 
 from model_runtime.follower import rules
 from model_runtime.follower.performer import Performer
+from model_runtime.follower.trusted import WHOLE_INTERVAL
 from model_runtime.identity import consumer_name
 from model_runtime.served import ServedModel
 from registry.catalogue import Registry
@@ -30,9 +31,11 @@ class FollowerSettings:
 
     Args:
         poll_interval: seconds between two looks for a newer generation.
+        whole_interval: seconds between two looks at whether the log is still whole.
     """
 
     poll_interval: float = 1.0
+    whole_interval: float = WHOLE_INTERVAL
 
 
 class FollowerObserver:
@@ -104,6 +107,7 @@ class Follower:
             cache=cache,
             accept=accept,
             ratchet=Ratchet(state, registry.store.url, model, channel) if state else None,
+            whole_interval=self._settings.whole_interval,
         )
         self._told_expiry: datetime | None = None
         self._observers = [observer or FollowerObserver()]

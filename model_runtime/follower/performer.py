@@ -13,7 +13,7 @@ from pathlib import Path
 from model_runtime.cache import BlobCache
 from model_runtime.follower import rules
 from model_runtime.follower.stages import Candidate, Part, Stages
-from model_runtime.follower.trusted import TrustedChannel
+from model_runtime.follower.trusted import WHOLE_INTERVAL, TrustedChannel
 from model_runtime.memory import release_free_memory
 from model_runtime.served import Canary, ServedModel
 from registry.canary import CanarySplit
@@ -37,6 +37,7 @@ class Performer:
         cache: a folder for verified files.
         accept: the consumer's own demand on a contract.
         ratchet: remembers the highest generation across restarts; None forgets it.
+        whole_interval: seconds between two looks at whether the log is still whole.
     """
 
     def __init__(
@@ -49,13 +50,14 @@ class Performer:
         cache: Path,
         accept: Callable[[ModelFacts], None] | None,
         ratchet: Ratchet | None = None,
+        whole_interval: float = WHOLE_INTERVAL,
     ) -> None:
         self.current: ServedModel | None = None
         self.previous: ServedModel | None = None
         self.swap_seconds = 0.0
         self.polled_at: datetime | None = None
         self._channel = registry.channel(model, channel)
-        self._trusted = TrustedChannel(self._channel, ratchet)
+        self._trusted = TrustedChannel(self._channel, ratchet, whole_interval=whole_interval)
         self._refusals = registry.refusals(model)
         self._consumer = consumer
         self._stages = Stages(registry, BlobCache(cache), self._kept, accept)

@@ -7,7 +7,8 @@ see it; none of its flags counts, it is not remembered, and the walk goes on pas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +17,8 @@ from registry.documents import ChannelEntry
 from registry.errors import BrokenChainError
 from registry.ratchet import Mark, Ratchet
 
+WHOLE_INTERVAL = 30.0
+"""Seconds between two looks at the end of the log, beyond its next entry."""
 FURTHEST_BACK = 64
 """How many entries a newcomer without a memory passes over to find one that it can trust."""
 
@@ -39,16 +42,29 @@ class TrustedChannel:
     Args:
         channel: the channel; its seal says what is trusted.
         ratchet: remembers the highest generation across restarts; None forgets it.
+        whole_interval: seconds between two looks beyond the next entry, which a log that was cut or has a
+            hole never gets.
+        clock: seconds that only rise.
     """
 
-    def __init__(self, channel: Channel, ratchet: Ratchet | None = None) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        ratchet: Ratchet | None = None,
+        *,
+        whole_interval: float = WHOLE_INTERVAL,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._channel = channel
         self._ratchet = ratchet
+        self._whole_interval = whole_interval
+        self._clock = clock
+        self._look_again = clock() + whole_interval
         self.newest: ChannelEntry | None = None
         """The newest trusted entry that was seen."""
 
     def news(self, handled: ChannelEntry | None) -> News | None:
-        """What is new since `handled`, None where nothing is; one read where nothing is.
+        """What is new since `handled`, None where nothing is; one read where nothing is, now and then three.
 
         Raises:
             BrokenChainError: the log was cut, replaced or altered.
@@ -56,6 +72,7 @@ class TrustedChannel:
         """
         unseen = self._unseen(handled)
         if not unseen:
+            self._require_whole(handled)
             return None
         trusted = [entry for entry in unseen if self._channel.seal.admits(entry)]
         if not trusted:
@@ -69,6 +86,14 @@ class TrustedChannel:
         """When the channel's freshness ended, None while it is fresh or nobody limits it."""
         end = self.newest.expires_at if self.newest else None
         return end if end is not None and end < now else None
+
+    def _require_whole(self, handled: ChannelEntry | None) -> None:
+        tip = self.newest or handled  # what was refused may be taken out of the log again
+        if tip is None or self._clock() < self._look_again:
+            return
+        self._channel.require_tip(tip)
+        # only now: what was found broken is looked at again at every poll
+        self._look_again = self._clock() + self._whole_interval
 
     def _unseen(self, handled: ChannelEntry | None) -> Sequence[ChannelEntry]:
         if handled is None:

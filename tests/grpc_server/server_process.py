@@ -38,6 +38,7 @@ class ServerProcess:
         found = self.events("listening")[0]
         self.address = f"127.0.0.1:{found['port']}"
         self.metrics_url = f"http://127.0.0.1:{found['metrics_port']}/metrics"
+        self.http_address = f"127.0.0.1:{found['http_port']}"
         self.client = InferenceClient(self.address)
         self.channel = grpc.insecure_channel(self.address)
 

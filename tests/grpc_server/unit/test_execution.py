@@ -401,6 +401,35 @@ async def test_a_deadline_that_passes_in_the_queue_ends_the_wait(shop: Shop) -> 
     assert (len(session.began), of(models).runs, of(models).expired) == (1, 1, 1)
 
 
+async def test_a_timeout_in_the_request_is_a_deadline_for_its_run(shop: Shop) -> None:
+    models = follow(shop, model_files.plus(1))
+    session = held(models)
+    hurried = row(0)
+    hurried.parameters["timeout"].int64_param = 20_000
+    with executing(models) as (_, infer):
+        running = task(infer(row(0)))
+        await until(lambda: bool(session.began))
+        with pytest.raises(DeadlineExceededError):
+            await infer(hurried, Within(5))
+        session.let_go()
+        await running
+        assert float_output(await infer(hurried))[0, 0] == 1
+
+
+async def test_a_fault_of_ours_reaches_all_who_share_the_run(shop: Shop) -> None:
+    models = follow(shop, model_files.plus(1))
+
+    class Broken:
+        def run(self, *_arguments: object) -> None:
+            raise TypeError("ours")
+
+    current(models).session = Broken()  # type: ignore[assignment]
+    with executing(models, m=BatchPolicy(64)) as (_, infer):
+        asked = [infer(row(number)) for number in range(3)]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(each) for each in found] == [TypeError] * 3
+
+
 async def test_a_caller_who_leaves_frees_his_place_at_once(shop: Shop) -> None:
     models = follow(shop, model_files.plus(1))
     session = held(models)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from grpc_server.execution.policy import BatchPolicy, QueueLimits
 from grpc_server.settings import load_server_settings
 from registry.errors import UsageError
 
@@ -43,6 +44,22 @@ def test_models_stand_behind_each_other_in_the_environment(monkeypatch: pytest.M
 def test_wrong_models_are_refused(models: tuple[str, ...], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         load_server_settings(server_models=models).references()
+
+
+def test_how_requests_run_is_read_from_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERRY_SERVER_BATCHING", "digits=32:500us, phishing=8")
+    monkeypatch.setenv("FERRY_SERVER_QUEUE_REQUESTS", "7")
+    found = load_server_settings(server_models=("digits", "phishing"), server_inline_us=20).execution()
+    assert found.batching == {"digits": BatchPolicy(32, 500), "phishing": BatchPolicy(8, 0)}
+    assert (found.inline_ns, found.limits) == (20_000, QueueLimits(requests=7))
+
+
+def test_batching_of_a_model_that_is_not_served_is_a_mistake() -> None:
+    settings = load_server_settings(server_models=("digits",), server_batching=("digit=32",))
+    with pytest.raises(
+        UsageError, match="batching is set for model digit, which is not among those to serve"
+    ):
+        settings.execution()
 
 
 @pytest.mark.parametrize(("name", "value"), [("server_port", 70000), ("server_poll_seconds", 0)])
