@@ -31,11 +31,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest_socket.disable_socket(allow_unix_socket=True)
 
 
+@pytest.fixture(scope="session")
+def _empty_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = tmp_path_factory.mktemp("config") / "no-config.toml"
+    config.touch()
+    return config
+
+
 @pytest.fixture(autouse=True)
-def _private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _private_folders(tmp_path: Path, _empty_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own configuration, registry or state."""
-    (tmp_path / "no-config.toml").touch()
-    monkeypatch.setenv("FERRY_CONFIG", str(tmp_path / "no-config.toml"))
+    monkeypatch.setenv("FERRY_CONFIG", str(_empty_config))
     monkeypatch.setenv("FERRY_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("FERRY_ACTOR", "tester")
     for name in ("FERRY_STORE", "FERRY_KAFKA"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -11,6 +12,7 @@ from typing import Any, cast
 import orjson
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 from google.protobuf.message import Message
 
@@ -71,7 +73,11 @@ class HttpMirror:
         app.add_routes(routes.all())
         # a caller that is gone is worked for no more
         self._runner = web.AppRunner(
-            app, access_log=None, handler_cancellation=True, shutdown_timeout=drain_seconds
+            app,
+            access_log=None,
+            logger=_reports(),
+            handler_cancellation=True,
+            shutdown_timeout=drain_seconds,
         )
 
     async def start(self, host: str, port: int) -> int:
@@ -192,7 +198,7 @@ class _Routes:
     async def _infer(self, request: web.Request) -> web.Response:
         model, version = _model_and_version(request)
         call = _HttpCall({})
-        inference = read_inference(model, version, await request.read(), request.headers.get(HEADER_LENGTH))
+        inference = read_inference(model, version, await _bytes(request), request.headers.get(HEADER_LENGTH))
         reply = cast(pb.ModelInferResponse, await self._endpoints["ModelInfer"].ask(inference.request, call))
         body, head_length = write_reply(reply, inference)
         if head_length is not None:
@@ -243,9 +249,17 @@ def _controlled(
     return ask
 
 
+async def _bytes(request: web.Request) -> bytes:
+    """The request's body, unpacked."""
+    try:
+        return await request.read()
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        raise InvalidRequestError(f"the body cannot be read: {error}") from error
+
+
 async def _body(request: web.Request) -> dict[str, Any]:
     """The request's JSON object; an empty body is an empty one."""
-    data = await request.read()
+    data = await _bytes(request)
     return as_object(read_json(data, "the request"), "the request") if data else {}
 
 
@@ -254,7 +268,28 @@ async def _in_words(request: web.Request, handler: Handler) -> web.StreamRespons
     """Answers faults as the protocol has them: an object with the text as its `error`."""
     response = await _answered(request, handler)
     response.headers["Server"] = NAME  # and not which library, in which version
+    if not request.content.is_eof():
+        response.force_close()  # what comes of the body would be taken for the next request
     return response
+
+
+class _OneLine(logging.Handler):
+    """aiohttp's own reports, most of which any caller can provoke: a line of ours, and no stack trace for those."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        provoked = isinstance(error, (web.RequestPayloadError, HttpProcessingError, ConnectionError))
+        reason = str(error).replace("\n", " ") if error is not None else record.getMessage()
+        if provoked:
+            log.debug("a connection brought no HTTP", reason=reason)
+        else:
+            log.warning(record.getMessage(), exc_info=error)
+
+
+def _reports() -> logging.Logger:
+    logger = logging.Logger(__name__)
+    logger.addHandler(_OneLine())
+    return logger
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from model_runtime.cache import BlobCache
 from model_runtime.follower.rules import Phase
+from model_runtime.gate import Gate, load_gate_limits
 from model_runtime.golden import check_golden_rows, warm_up
-from model_runtime.inspection import inspect_model
 from model_runtime.served import ServedModel
 from model_runtime.session import OnnxSession
 from registry.catalogue import Registry
@@ -100,6 +100,7 @@ class Stages:
         self._cache = cache
         self._kept = kept
         self._accept = accept
+        self._gate = Gate(load_gate_limits())
 
     def run(self, stage: Phase, candidate: Candidate, incumbent: Manifest | None) -> None:
         """Take `candidate` through `stage`.
@@ -130,6 +131,7 @@ class Stages:
             part.manifest, part.session, part.warm = kept.manifest, kept.session, True
             return
         part.manifest = manifest = _read_manifest(self._registry, model, part)
+        self._gate.require_size(manifest.blob.size)
         part.path = self._cache.find(manifest.blob.digest)
         if part.path is not None:
             return
@@ -146,7 +148,7 @@ class Stages:
             data = self._intact(manifest, _require(part.data))
             part.path = self._cache.keep(manifest.blob.digest, data)
             part.data = None
-        facts = inspect_model(part.path.read_bytes())
+        facts = self._gate.admit_file(part.path, manifest)
         if fault := contract_break(manifest, facts):
             raise RefusedError("contract", f"the file is not what its manifest says: {fault}", _REMEDY)
 

@@ -95,7 +95,7 @@ def _parse(data: bytes, limits: GateLimits) -> ModelProto:
         return parse_model(data)
     except RefusedError as error:
         # protobuf has one error for bytes of no meaning and for want of memory
-        if _peak_bytes() - before > limits.memory_bytes(len(data)) / 2:
+        if _peak_bytes() - before > limits.memory_bytes(len(data)) / 4:
             raise out_of_memory("parsing it takes many times its size") from error
         raise
 

@@ -184,7 +184,7 @@ def _fault(ending: Ending, stage: str, request: Request) -> RefusedError:
     if ending.signal == signal.SIGXCPU:
         return _too_slow(f"{limits.cpu_seconds:g} s of processor time", stage)
     # libraries that do not expect to be refused memory die of it in other ways
-    if is_exhaustion(ending.stderr) or ending.grown > limits.memory_bytes(request.size) / 2:
+    if is_exhaustion(ending.stderr) or ending.grown > limits.memory_bytes(request.size) / 4:
         return out_of_memory(f"its process gave up when it was {stage}")
     if ending.signal == signal.SIGKILL:
         return out_of_memory(f"the system ended its process when it was {stage}")

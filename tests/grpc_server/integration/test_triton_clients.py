@@ -16,6 +16,7 @@ from registry import TrainingRecord
 from registry.documents import Lineage, utc_now
 from tests.grpc_server import model_files
 from tests.grpc_server.server_process import ROW, ServerProcess, Site
+from tests.grpc_server.shop import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -283,6 +284,10 @@ def test_the_clients_stream(server: ServerProcess, final: bool) -> None:
         assert reply.parameters["triton_final_response"].bool_param is final
 
 
+def reported(site: Site) -> set[str]:
+    return {model.model for beat in site.registry.consumers.all() for model in beat.models}
+
+
 def test_callers_load_and_unload_models_in_explicit_mode(tmp_path_factory: pytest.TempPathFactory) -> None:
     site = Site(tmp_path_factory.mktemp("site"))
     site.publish(model_files.plus(5))
@@ -306,5 +311,4 @@ def test_callers_load_and_unload_models_in_explicit_mode(tmp_path_factory: pytes
         site.publish(model_files.plus(7), "m")
         client.load_model("m")
         assert [server.plus("m"), server.plus("m")] == [7, 7]
-        (beat,) = site.registry.consumers.all()
-        assert {each.model for each in beat.models} == {"m", "n"}
+        wait_for(lambda: reported(site) == {"m", "n"}, "the heartbeat")
