@@ -11,7 +11,12 @@ import typer
 
 from registry.cli.edge import run_app
 
-app = typer.Typer(rich_markup_mode="rich")
+app = typer.Typer(
+    name="ferry-server",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 _EPILOG = """
 [bold]Examples[/bold]
@@ -24,6 +29,10 @@ _EPILOG = """
 
   ferry-server --model vision --batch vision=32:500us
 
+  ferry-server --model digits --tls-certificate server.pem --tls-key server.key --tokens tokens.toml
+
+  ferry-server --model digits --check-config
+
   curl -s 127.0.0.1:8000/v2/models/digits
 
   grpcurl -plaintext 127.0.0.1:8001 grpc.health.v1.Health/Check
@@ -33,25 +42,147 @@ _EPILOG = """
 Every option also has a variable FERRY_SERVER_…, such as FERRY_SERVER_PORT, and a line in the config file.
 """
 
+_MODELS = "What to serve"
+_LISTENING = "Where to listen"
+_SECURITY = "Who may ask"
+_RUNNING = "How requests run"
+_TELLING = "What to tell"
 
-@app.command(epilog=_EPILOG)
+
+@app.callback(invoke_without_command=True, epilog=_EPILOG)
 def serve(
+    context: typer.Context,
     model: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME[:CHANNEL]", help="A model to serve; repeat it for more.", show_default=False
+            metavar="NAME[:CHANNEL]",
+            help="A model to serve; repeat it for more.",
+            show_default=False,
+            rich_help_panel=_MODELS,
         ),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="The address to listen on. [dim]127.0.0.1[/dim]")] = None,
-    port: Annotated[int | None, typer.Option(help="The port for gRPC. [dim]8001[/dim]")] = None,
+    optional: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A model without which the server is ready all the same; repeat it for more.",
+            show_default=False,
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    model_control: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fixed|explicit",
+            help="Who says which models are served: the options for good, or callers too. [dim]fixed[/dim]",
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="The registry's store (FERRY_STORE).", show_default=False, rich_help_panel=_MODELS),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for model files (FERRY_CACHE).", show_default=False, rich_help_panel=_MODELS
+        ),
+    ] = None,
+    poll_seconds: Annotated[
+        float | None,
+        typer.Option(help="How often to look for a newer version. [dim]1[/dim]", rich_help_panel=_MODELS),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="The address to listen on. [dim]127.0.0.1[/dim]", rich_help_panel=_LISTENING),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The port for gRPC. [dim]8001[/dim]", rich_help_panel=_LISTENING)
+    ] = None,
     http_port: Annotated[
-        int | None, typer.Option(help="The port for the same protocol over HTTP. [dim]8000[/dim]")
+        int | None,
+        typer.Option(
+            help="The port for the same protocol over HTTP. [dim]8000[/dim]", rich_help_panel=_LISTENING
+        ),
     ] = None,
     http: Annotated[
-        bool | None, typer.Option("--http/--no-http", help="Whether to speak HTTP too.", show_default=False)
+        bool | None,
+        typer.Option(
+            "--http/--no-http",
+            help="Whether to speak HTTP too.",
+            show_default=False,
+            rich_help_panel=_LISTENING,
+        ),
     ] = None,
     metrics_port: Annotated[
-        int | None, typer.Option(help="The port for Prometheus metrics over HTTP. [dim]8002[/dim]")
+        int | None,
+        typer.Option(
+            help="The port for Prometheus metrics and health, in plain HTTP. [dim]8002[/dim]",
+            rich_help_panel=_LISTENING,
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str | None,
+        typer.Option(
+            help="The address for them. [dim]that of --host[/dim]",
+            show_default=False,
+            rich_help_panel=_LISTENING,
+        ),
+    ] = None,
+    max_message_mib: Annotated[
+        int | None,
+        typer.Option(help="The largest message, in MiB. [dim]64[/dim]", rich_help_panel=_LISTENING),
+    ] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PEM",
+            help="Speak TLS, with this certificate and those that lead to its authority.",
+            show_default=False,
+            rich_help_panel=_SECURITY,
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PEM", help="The certificate's key.", show_default=False, rich_help_panel=_SECURITY
+        ),
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PEM",
+            help="Take only callers with a certificate of one of these authorities.",
+            show_default=False,
+            rich_help_panel=_SECURITY,
+        ),
+    ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TOML",
+            help="Take only callers with a token of this file; [bold]ferry-server token[/bold] makes them.",
+            show_default=False,
+            rich_help_panel=_SECURITY,
+        ),
+    ] = None,
+    open_health: Annotated[
+        bool | None,
+        typer.Option(
+            "--open-health/--guarded-health",
+            help="Whether health and readiness are told without a token. [dim]they are[/dim]",
+            show_default=False,
+            rich_help_panel=_SECURITY,
+        ),
+    ] = None,
+    reflection: Annotated[
+        bool | None,
+        typer.Option(
+            "--reflection/--no-reflection",
+            help="Whether the server describes its RPCs; with tokens, to the right admin. [dim]it does[/dim]",
+            show_default=False,
+            rich_help_panel=_SECURITY,
+        ),
     ] = None,
     batch: Annotated[
         list[str] | None,
@@ -60,63 +191,134 @@ def serve(
             help="Run up to SIZE rows of a model together, and let requests wait DELAY for others; "
             "worth it for models that take a millisecond and more. [dim]none[/dim]",
             show_default=False,
+            rich_help_panel=_RUNNING,
         ),
-    ] = None,
-    model_control: Annotated[
-        str | None,
-        typer.Option(
-            metavar="fixed|explicit",
-            help="Who says which models are served: the options for good, or callers too. [dim]fixed[/dim]",
-        ),
-    ] = None,
-    store: Annotated[
-        str | None, typer.Option(help="The registry's store (FERRY_STORE).", show_default=False)
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="A folder for model files (FERRY_CACHE).", show_default=False)
-    ] = None,
-    max_message_mib: Annotated[
-        int | None, typer.Option(help="The largest message, in MiB. [dim]64[/dim]")
     ] = None,
     drain_seconds: Annotated[
-        float | None, typer.Option(help="How long a stop waits for requests under way. [dim]30[/dim]")
+        float | None,
+        typer.Option(
+            help="How long a stop waits for requests under way. [dim]30[/dim]", rich_help_panel=_RUNNING
+        ),
     ] = None,
-    poll_seconds: Annotated[
-        float | None, typer.Option(help="How often to look for a newer version. [dim]1[/dim]")
+    log_format: Annotated[
+        str | None, typer.Option(help="console or json. [dim]console[/dim]", rich_help_panel=_TELLING)
     ] = None,
-    log_format: Annotated[str | None, typer.Option(help="console or json. [dim]console[/dim]")] = None,
+    access_log: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Log this share of calls, from 0 to 1, and those that fail; never what they carry. "
+            "[dim]0: none at all[/dim]",
+            rich_help_panel=_TELLING,
+        ),
+    ] = None,
+    traces: Annotated[
+        bool | None,
+        typer.Option(
+            "--traces/--no-traces",
+            help="Export a span for each call, as the OTEL_ variables say (extra otel). [dim]no[/dim]",
+            show_default=False,
+            rich_help_panel=_TELLING,
+        ),
+    ] = None,
+    check_config: Annotated[
+        bool,
+        typer.Option(
+            "--check-config",
+            help="Look at everything a start needs, print what would be served, and end.",
+            rich_help_panel=_TELLING,
+        ),
+    ] = False,
 ) -> None:
     """Serve models over the Open Inference Protocol, and follow their channels while serving.
 
     A model that is not published yet is waited for: the server is live and not ready until it serves.
-    SIGTERM and Ctrl-C let requests under way end first.
+    SIGTERM and Ctrl-C let requests under way end first; a second one does not.
     """
+    if context.invoked_subcommand is not None:
+        return
     # a port in use is our one line, not gRPC's five; set it to see gRPC's own
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from grpc_server.process import serve as serve_until_stopped
     from grpc_server.settings import load_server_settings
     from registry.logs import configure_logs
 
     settings = load_server_settings(
         server_models=tuple(model or ()),
-        server_host=host,
-        server_port=port,
-        server_metrics_port=metrics_port,
-        server_http=http,
-        server_http_port=http_port,
+        server_optional_models=tuple(optional or ()),
         server_model_control=model_control,
-        server_max_message_mib=max_message_mib,
-        server_drain_seconds=drain_seconds,
-        server_poll_seconds=poll_seconds,
-        server_log_format=log_format,
-        server_batching=tuple(batch or ()),
         store=store,
         cache=cache,
+        server_poll_seconds=poll_seconds,
+        server_host=host,
+        server_port=port,
+        server_http=http,
+        server_http_port=http_port,
+        server_metrics_port=metrics_port,
+        server_metrics_host=metrics_host,
+        server_max_message_mib=max_message_mib,
+        server_tls_certificate=tls_certificate,
+        server_tls_key=tls_key,
+        server_tls_client_ca=tls_client_ca,
+        server_tokens=tokens,
+        server_open_health=open_health,
+        server_reflection=reflection,
+        server_batching=tuple(batch or ()),
+        server_drain_seconds=drain_seconds,
+        server_log_format=log_format,
+        server_access_log=access_log,
+        server_traces=traces,
     )
     settings.references()
     settings.execution()
+    settings.optional_models()
+    if check_config:
+        from grpc_server.checking import check
+
+        check(settings)
+        return
+    from grpc_server.process import serve as serve_until_stopped
+
     configure_logs(settings.server_log_format)
     asyncio.run(serve_until_stopped(settings))
+
+
+_MINTING = """
+[bold]Examples[/bold]
+
+  ferry-server token web --rights infer --tokens tokens.toml
+
+  ferry-server token deploys --rights infer,admin --not-after 90d --tokens tokens.toml
+
+  curl -H "Authorization: Bearer $TOKEN" https://models.example:8000/v2/models/digits
+"""
+
+
+@app.command(epilog=_MINTING)
+def token(
+    name: Annotated[str, typer.Argument(help="Whose it is, for logs.", show_default=False)],
+    rights: Annotated[str, typer.Option(metavar="infer,admin", help="What it allows.", show_default=False)],
+    not_after: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="When it ends: 90d, 12h. [dim]never[/dim]", show_default=False),
+    ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TOML",
+            help="The file to add it to (FERRY_SERVER_TOKENS); servers see it within seconds.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Make a token, and print it this once: the file holds only its digest.
+
+    Without a file to add it to, what the file must say goes to standard error.
+    """
+    from grpc_server.security.minting import mint
+    from grpc_server.settings import load_server_settings
+
+    file = load_server_settings(server_tokens=tokens).server_tokens
+    mint(name, rights, not_after, file)
 
 
 def main() -> NoReturn:

@@ -6,12 +6,13 @@ Source: the tensor data types of the Open Inference Protocol v2. FP16 has no typ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from registry.documents import Dtype
+if TYPE_CHECKING:
+    from registry.documents import Dtype
 
 Array = npt.NDArray[Any]
 

@@ -9,6 +9,8 @@ FerryError
     ├── DeadlineExceededError   its caller waits no more; the model was not run
     ├── UnsupportedError        the protocol has it and this server does not
     ├── ControlRefusedError     models are not loaded and unloaded by callers here
+    ├── UnauthenticatedError    it does not say who asks, or nobody who is known here
+    ├── ForbiddenError          whoever asks may not ask for that
     └── InternalFaultError      our fault: the caller gets an id, the log has the rest
 """
 
@@ -19,12 +21,14 @@ from registry.errors import FerryError
 __all__ = [
     "ControlRefusedError",
     "DeadlineExceededError",
+    "ForbiddenError",
     "InternalFaultError",
     "InvalidRequestError",
     "NotReadyError",
     "NotServedError",
     "OverloadedError",
     "RequestError",
+    "UnauthenticatedError",
     "UnsupportedError",
     "shortened",
 ]
@@ -64,6 +68,14 @@ class UnsupportedError(RequestError):
 
 class ControlRefusedError(RequestError):
     """Models come and go by the server's settings, not by its callers' requests."""
+
+
+class UnauthenticatedError(RequestError):
+    """The request does not say who asks, or names nobody who is known here."""
+
+
+class ForbiddenError(RequestError):
+    """Whoever asks is known and may not ask for that."""
 
 
 class OverloadedError(RequestError):

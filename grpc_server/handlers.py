@@ -73,13 +73,18 @@ class InferenceHandlers:
         """Say from now on that the server is not ready; requests are still answered."""
         self._draining = True
 
+    @property
+    def ready(self) -> bool:
+        """Whether every required model serves and the server does not drain."""
+        return self._models.ready and not self._draining
+
     def server_live(self, _request: ServerLiveRequest) -> ServerLiveResponse:
         """Alive, since it answers."""
         return ServerLiveResponse(live=True)
 
     def server_ready(self, _request: ServerReadyRequest) -> ServerReadyResponse:
         """Ready when every model is, until the server drains."""
-        return ServerReadyResponse(ready=self._models.ready and not self._draining)
+        return ServerReadyResponse(ready=self.ready)
 
     def model_ready(self, request: ModelReadyRequest) -> ModelReadyResponse:
         """Whether a request for that model and version would be taken; an unknown one is simply not ready."""

@@ -7,20 +7,17 @@ exported as untyped, so that the dashboards and alerts of Triton's users work as
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from threading import Thread
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
+from grpc_server import freshness
 from grpc_server.counters import VersionCounters
 from grpc_server.models import FollowedModel, Models
 from grpc_server.offering import Offering
 from grpc_server.provenance import newest_event_time
-from registry.errors import UsageError
 
 NS_PER_US = 1000
 
@@ -84,7 +81,7 @@ class _PerModel:
     family: type[CounterMetricFamily | GaugeMetricFamily]
     name: str
     text: str
-    value: Callable[[FollowedModel], float]
+    value: Callable[[FollowedModel], float | None]
 
 
 _PER_MODEL = (
@@ -118,6 +115,24 @@ _PER_MODEL = (
         "ferry_follower_failures",
         "Transient failures while following a channel",
         lambda m: m.counters.follower_failures,
+    ),
+    _PerModel(
+        GaugeMetricFamily,
+        "ferry_generations_behind",
+        "Generations of the channel that are newer than the one that serves, as far as the channel was read",
+        freshness.generations_behind,
+    ),
+    _PerModel(
+        GaugeMetricFamily,
+        "ferry_seconds_behind",
+        "How long the channel has had a generation that does not serve here; 0 while its newest one does",
+        freshness.seconds_behind,
+    ),
+    _PerModel(
+        GaugeMetricFamily,
+        "ferry_channel_read_age_seconds",
+        "Seconds since the channel was last read: how old the other figures are when the store is away",
+        freshness.read_age,
     ),
     _PerModel(
         GaugeMetricFamily,
@@ -181,7 +196,9 @@ class ModelCollector(Collector):
         for metric in _PER_MODEL:
             family = metric.family(metric.name, metric.text, labels=("model", "channel"))
             for model in self._models:
-                family.add_metric(_labels(model), metric.value(model))
+                value = metric.value(model)
+                if value is not None:
+                    family.add_metric(_labels(model), value)
             yield family
 
     def _per_offering(self) -> Iterator[Metric]:
@@ -205,38 +222,3 @@ class ModelCollector(Collector):
 
 def _labels(model: FollowedModel) -> tuple[str, str]:
     return model.name, model.follower.channel
-
-
-class MetricsServer:
-    """The metrics over HTTP, on threads of its own.
-
-    Raises:
-        UsageError: the address cannot be listened on.
-    """
-
-    def __init__(self, collectors: Iterable[Collector], *, host: str, port: int) -> None:
-        registry = CollectorRegistry()
-        for collector in collectors:
-            registry.register(collector)
-        ProcessCollector(registry=registry)
-        GCCollector(registry=registry)
-        self._server: WSGIServer
-        self._thread: Thread
-        try:
-            self._server, self._thread = start_http_server(port, host, registry)
-        except OSError as error:
-            raise UsageError(
-                f"cannot listen on {host}:{port} for metrics: {error.strerror}; "
-                "choose another with --metrics-port or --host"
-            ) from error
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._server.server_port)
-
-    def stop(self) -> None:
-        """Stop answering."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(timeout=1.0)

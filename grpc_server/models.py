@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from grpc_server.counters import ModelCounters
@@ -126,10 +126,16 @@ class FollowedModel(FollowerObserver):
 
 
 class Models:
-    """All models of this server."""
+    """All models of this server.
 
-    def __init__(self, models: Sequence[FollowedModel]) -> None:
+    Args:
+        models: what is served from the start.
+        optional: names of those without which the server is ready all the same.
+    """
+
+    def __init__(self, models: Sequence[FollowedModel], optional: Iterable[str] = ()) -> None:
         self._models = {model.name: model for model in models}
+        self._optional = frozenset(optional)
 
     def add(self, model: FollowedModel) -> None:
         """Serve `model` too."""
@@ -160,8 +166,12 @@ class Models:
 
     @property
     def ready(self) -> bool:
-        """Whether every model has a version that serves."""
-        return all(model.current is not None for model in self)
+        """Whether every model that is required has a version that serves."""
+        return all(model.current is not None for model in self if self.requires(model.name))
+
+    def requires(self, name: str) -> bool:
+        """Whether the server is ready only when that model serves."""
+        return name not in self._optional
 
 
 class SwapListener(FollowerObserver):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from prometheus_client.registry import Collector
 
 from grpc_server.control import ExplicitModels, FixedModels, ModelControl
 from grpc_server.endpoint import Endpoint, endpoints
@@ -18,8 +19,15 @@ from grpc_server.execution.executor import Executor
 from grpc_server.following import Following
 from grpc_server.handlers import InferenceHandlers
 from grpc_server.health import SERVER, HealthService
-from grpc_server.metrics import MetricsServer, ModelCollector
+from grpc_server.metrics import ModelCollector
+from grpc_server.metrics_server import MetricsServer
 from grpc_server.models import Models
+from grpc_server.observation.access_log import AccessLog
+from grpc_server.observation.record import Observer
+from grpc_server.readiness import readiness
+from grpc_server.reloading import check_regularly
+from grpc_server.security.metrics import SecurityCollector
+from grpc_server.security.setup import Security, security_of
 from grpc_server.settings import MIB, ControlMode, ServerSettings
 from grpc_server.transport import GrpcTransport
 from registry.opening import open_registry
@@ -41,12 +49,17 @@ async def serve(settings: ServerSettings) -> None:
     Raises:
         UsageError: a setting is wrong or an address cannot be listened on.
     """
+    security = security_of(settings)
     registry = open_registry(settings)
     following = Following(registry, settings, settings.references())
-    models = Models(following.models)
-    with _metrics(models, settings) as metrics_port:
-        server = _Server.around(models, settings, _control(models, following, settings))
-        async with _listening(server, settings) as (port, http_port):
+    models = Models(following.models, settings.optional_models())
+    with _observers(settings) as observers:
+        control = _control(models, following, settings)
+        server = _Server.around(models, settings, control, security, observers)
+        async with (
+            _listening(server, settings) as (port, http_port, metrics_port),
+            _reloading(security, settings),
+        ):
             log.info(
                 "listening",
                 host=settings.server_host,
@@ -55,6 +68,8 @@ async def serve(settings: ServerSettings) -> None:
                 metrics_port=metrics_port,
                 store=registry.store.url,
                 models=[f"{model.name}:{model.follower.channel}" for model in models],
+                tls=_tls(security),
+                tokens=security.guard is not None,
             )
             following.start(server.report_health)
             try:
@@ -73,35 +88,60 @@ class _Server:
     transport: GrpcTransport
     executor: Executor
     mirror: HttpMirror | None
+    security: Security
 
     @classmethod
-    def around(cls, models: Models, settings: ServerSettings, control: ModelControl) -> _Server:
+    def around(
+        cls,
+        models: Models,
+        settings: ServerSettings,
+        control: ModelControl,
+        security: Security,
+        observers: list[Observer],
+    ) -> _Server:
         executor = Executor(settings.execution())
         largest = settings.server_max_message_mib * MIB
         handlers, rpcs = endpoints(models, control, executor=executor, max_message_bytes=largest)
         health = HealthService()
-        transport = GrpcTransport(rpcs, health, max_message_bytes=largest)
-        return cls(models, handlers, health, transport, executor, _mirror(rpcs, settings))
+        transport = GrpcTransport(
+            rpcs, health, max_message_bytes=largest, security=security, observers=observers
+        )
+        mirror = _mirror(rpcs, models, settings, security, observers)
+        return cls(models, handlers, health, transport, executor, mirror, security)
 
     def report_health(self) -> None:
         serving = {model.name: model.current is not None for model in self.models}
         self.health.report({**serving, SERVER: self.models.ready})
 
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether requests are welcome, and what there is to say about it."""
+        return self.handlers.ready, readiness(self.models)
+
     async def drain(self, seconds: float) -> None:
         log.info("draining", seconds=seconds)
+        began = time.monotonic()
         self.handlers.drain()
         self.health.drain()
+        if self.mirror is not None:
+            self.mirror.drain()
         deadline = time.monotonic() + seconds
         await asyncio.sleep(min(LINGER, seconds))
         # gRPC refuses what it has received and not handed over yet, so wait for a quiet moment
         await self.transport.quiet(min(LONGEST_LINGER, deadline - time.monotonic()))
         left = max(0.0, deadline - time.monotonic())
-        mirror = self.mirror.stop() if self.mirror is not None else asyncio.sleep(0)
+        mirror = self.mirror.stop(left) if self.mirror is not None else asyncio.sleep(0)
         await asyncio.gather(self.transport.stop(left), mirror)
         self.executor.close()
+        log.info("drained", seconds=round(time.monotonic() - began, 3))
 
 
-def _mirror(rpcs: list[Endpoint[Any]], settings: ServerSettings) -> HttpMirror | None:
+def _mirror(
+    rpcs: list[Endpoint[Any]],
+    models: Models,
+    settings: ServerSettings,
+    security: Security,
+    observers: list[Observer],
+) -> HttpMirror | None:
     if not settings.server_http:
         return None
     # imported here, since whoever goes without it need not wait for it
@@ -111,6 +151,9 @@ def _mirror(rpcs: list[Endpoint[Any]], settings: ServerSettings) -> HttpMirror |
         rpcs,
         max_message_bytes=settings.server_max_message_mib * MIB,
         drain_seconds=settings.server_drain_seconds,
+        security=security,
+        observers=observers,
+        readiness=lambda: readiness(models),
     )
 
 
@@ -121,26 +164,61 @@ def _control(models: Models, following: Following, settings: ServerSettings) -> 
 
 
 @contextlib.asynccontextmanager
-async def _listening(server: _Server, settings: ServerSettings) -> AsyncIterator[tuple[int, int | None]]:
-    port = await server.transport.start(settings.server_host, settings.server_port)
-    try:
-        http_port = None
-        if server.mirror is not None:
-            http_port = await server.mirror.start(settings.server_host, settings.server_http_port)
-        yield port, http_port
-    finally:
-        await server.transport.stop(0)
+async def _listening(server: _Server, settings: ServerSettings) -> AsyncIterator[tuple[int, int | None, int]]:
+    host, http_port = settings.server_host, None
+    with _metrics(server, settings) as metrics_port:
+        port = await server.transport.start(host, settings.server_port)
+        try:
+            if server.mirror is not None:
+                http_port = await server.mirror.start(host, settings.server_http_port)
+            yield port, http_port, metrics_port
+        finally:
+            await server.transport.stop(0)
 
 
 @contextlib.contextmanager
-def _metrics(models: Models, settings: ServerSettings) -> Iterator[int]:
-    server = MetricsServer(
-        [ModelCollector(models)], host=settings.server_host, port=settings.server_metrics_port
+def _metrics(server: _Server, settings: ServerSettings) -> Iterator[int]:
+    collectors: list[Collector] = [ModelCollector(server.models), SecurityCollector(server.security)]
+    metrics = MetricsServer(
+        collectors, server.ready, host=settings.metrics_host, port=settings.server_metrics_port
     )
     try:
-        yield server.port
+        yield metrics.port
     finally:
-        server.stop()
+        metrics.stop()
+
+
+@contextlib.contextmanager
+def _observers(settings: ServerSettings) -> Iterator[list[Observer]]:
+    observers: list[Observer] = []
+    if settings.server_access_log:
+        observers.append(AccessLog(settings.server_access_log))
+    if not settings.server_traces:
+        yield observers
+        return
+    # imported here, since it is a second of start that few ask for
+    from grpc_server.observation.traces import exporting_traces
+
+    traces = exporting_traces()
+    try:
+        yield [*observers, traces]
+    finally:
+        traces.close()
+
+
+@contextlib.asynccontextmanager
+async def _reloading(security: Security, settings: ServerSettings) -> AsyncIterator[None]:
+    watching = asyncio.ensure_future(check_regularly(security.reloaded, settings.server_reload_seconds))
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+def _tls(security: Security) -> str:
+    if security.certificates is None:
+        return "off"
+    return "on" if security.certificates.value.client_ca is None else "mutual"
 
 
 async def _signal() -> None:

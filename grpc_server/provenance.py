@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from model_runtime.served import ServedModel
+if TYPE_CHECKING:
+    from model_runtime.served import ServedModel
 
 PREFIX = "ferry_"
 GENERATION = "ferry_generation"

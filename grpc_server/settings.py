@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
@@ -55,7 +56,26 @@ class ServerSettings(Settings):
     server_queue_requests: int = Field(default=1000, ge=1)
     server_queue_mib: int = Field(default=256, ge=1)
 
-    @field_validator("server_models", "server_batching", mode="before")
+    # who may ask, and over what: see security/
+    server_tls_certificate: Path | None = None
+    server_tls_key: Path | None = None
+    server_tls_client_ca: Path | None = None
+    server_tokens: Path | None = None
+    server_open_health: bool = True
+    server_reflection: bool = True
+    server_reload_seconds: float = Field(default=2.0, gt=0)
+
+    # what is told about requests: see observation/
+    server_access_log: float = Field(default=0.0, ge=0, le=1)
+    server_traces: bool = False
+
+    # models without which the server is ready all the same
+    server_optional_models: Annotated[tuple[str, ...], NoDecode] = ()
+
+    # where metrics and health are told in plain HTTP; the host of all else where it is not said
+    server_metrics_host: str | None = None
+
+    @field_validator("server_models", "server_batching", "server_optional_models", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         # in the environment the names stand behind each other, as people write them
@@ -77,6 +97,23 @@ class ServerSettings(Settings):
             if names.count(name) > 1:
                 raise UsageError(f"model {name} is named twice; one server follows one channel of a model")
         return references
+
+    @property
+    def metrics_host(self) -> str:
+        """The address for metrics."""
+        return self.server_metrics_host or self.server_host
+
+    def optional_models(self) -> frozenset[str]:
+        """Names of the models without which the server is ready all the same.
+
+        Raises:
+            UsageError: one of them is not among those to serve.
+        """
+        served = {reference.model for reference in self.references()}
+        stray = sorted(set(self.server_optional_models) - served)
+        if stray and self.server_model_control is ControlMode.FIXED:
+            raise UsageError(f"model {stray[0]} is optional and not among those to serve")
+        return frozenset(self.server_optional_models)
 
     def execution(self) -> ExecutionPolicy:
         """How requests run.

@@ -1,55 +1,33 @@
-"""The transport: grpc.aio around the endpoints. It knows bytes, statuses and sockets, and no tensor.
-
-A model runs inline on the event loop: measured, a run takes microseconds, and handing it to a thread halves
-the requests per second.
-"""
+"""The transport: grpc.aio around the endpoints. It knows bytes, statuses and sockets, and no tensor."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
-from grpc_server import status_details, streaming
+from grpc_server import streaming
+from grpc_server.admission import Admission, Collector
+from grpc_server.behaviours import CallsUnderWay, stream_behaviour, unary_behaviour
 from grpc_server.endpoint import SERVICE, Endpoint
-from grpc_server.errors import (
-    ControlRefusedError,
-    DeadlineExceededError,
-    InternalFaultError,
-    InvalidRequestError,
-    NotReadyError,
-    NotServedError,
-    OverloadedError,
-    RequestError,
-    UnsupportedError,
-)
 from grpc_server.health import HealthService
-from grpc_server.provenance import Provenance
-from grpc_server.streaming import OrderedStream, StreamAnswers
+from grpc_server.observation.record import Observer
+from grpc_server.observing import Observing
+from grpc_server.security.setup import NO_SECURITY, Security
+from grpc_server.security.tls import grpc_credentials
+from grpc_server.streaming import StreamAnswers
 from protos import grpc_service_pb2
 from registry.errors import UsageError
 
 QUIET_SECONDS = 0.05
-
-_Context = grpc.aio.ServicerContext[bytes, bytes]
-
-_STATUSES: dict[type[RequestError], grpc.StatusCode] = {
-    InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
-    NotServedError: grpc.StatusCode.NOT_FOUND,
-    NotReadyError: grpc.StatusCode.UNAVAILABLE,
-    UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
-    ControlRefusedError: grpc.StatusCode.UNAVAILABLE,
-    OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
-    InternalFaultError: grpc.StatusCode.INTERNAL,
-}
+FLUSH_SECONDS = 0.25
+"""After the last call's handler has returned: until its answer is out, and callers have heard of the end."""
 
 
 class GrpcTransport:
@@ -59,24 +37,39 @@ class GrpcTransport:
         endpoints: the RPCs.
         health: the health service.
         max_message_bytes: the largest message taken or sent.
+        security: who may call, over what.
+        observers: who is told of calls.
+        share_port: whether other processes listen on the same port.
     """
 
     def __init__(
-        self, endpoints: Iterable[Endpoint[Any]], health: HealthService, *, max_message_bytes: int
+        self,
+        endpoints: Iterable[Endpoint[Any]],
+        health: HealthService,
+        *,
+        max_message_bytes: int,
+        security: Security = NO_SECURITY,
+        observers: Sequence[Observer] = (),
+        share_port: bool = False,
     ) -> None:
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
                 # else a second server on the same port takes half of the connections and nobody notices
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(share_port)),
             ]
         )
-        self._requests = _Requests()
-        self._streams: set[OrderedStream] = set()
-        self._server.add_generic_rpc_handlers((self._handler({rpc.name: rpc for rpc in endpoints}),))
-        health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
-        _enable_reflection(self._server)
+        self._calls = CallsUnderWay()
+        self._security = security
+        observing = Observing(observers, security.guard) if observers else None
+        handlers = [
+            self._handler({rpc.name: rpc for rpc in endpoints}, observing),
+            *_others(health, security),
+        ]
+        if security.guard is not None:
+            handlers = [Admission(handlers, security.guard, observers)]
+        self._server.add_generic_rpc_handlers(tuple(handlers))
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and give the port; 0 lets the system choose one.
@@ -85,7 +78,7 @@ class GrpcTransport:
             UsageError: the address cannot be listened on.
         """
         try:
-            bound = self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            bound = self._bind(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError:
             bound = 0
         if bound == 0:
@@ -100,107 +93,63 @@ class GrpcTransport:
         """Return as soon as no request came for a moment, or after `longest` seconds."""
         deadline = time.monotonic() + longest
         seen = -1
-        while self._requests.count != seen and time.monotonic() < deadline:
-            seen = self._requests.count
+        while self._calls.came != seen and time.monotonic() < deadline:
+            seen = self._calls.came
             await asyncio.sleep(QUIET_SECONDS)
 
     async def stop(self, grace: float) -> None:
-        """Take no more requests, and wait up to `grace` seconds for those that are under way."""
+        """Take no more requests, and wait up to `grace` seconds for those that are under way.
+
+        gRPC would wait for idle connections too, for as long as their clients do not look at them: a blocking
+        client that asks nothing does not, nor does one whose machine is gone.
+        """
+        deadline = time.monotonic() + grace
         stopped = asyncio.ensure_future(self._server.stop(grace))
-        for stream in list(self._streams):
+        for stream in list(self._calls.streams):
             stream.finish()
+        while not self._calls.none and not stopped.done():
+            await asyncio.wait((stopped,), timeout=QUIET_SECONDS)
+        flush = max(0.0, min(FLUSH_SECONDS, deadline - time.monotonic()))
+        if not (await asyncio.wait((stopped,), timeout=flush))[0]:
+            await self._server.stop(None)
         await stopped
 
-    def _handler(self, endpoints: Mapping[str, Endpoint[Any]]) -> grpc.GenericRpcHandler:
-        stream = _stream_behaviour(StreamAnswers(endpoints["ModelInfer"]), self._requests, self._streams)
-        unary: dict[str, Any] = {
-            name: grpc.unary_unary_rpc_method_handler(_behaviour(endpoint, self._requests))
-            for name, endpoint in endpoints.items()
+    def _bind(self, address: str) -> int:
+        certificates = self._security.certificates
+        if certificates is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, grpc_credentials(lambda: certificates.value))
+
+    def _handler(
+        self, endpoints: Mapping[str, Endpoint[Any]], observing: Observing | None
+    ) -> grpc.GenericRpcHandler:
+        unary = {name: unary_behaviour(endpoint, self._calls) for name, endpoint in endpoints.items()}
+        stream = stream_behaviour(StreamAnswers(endpoints["ModelInfer"]), self._calls)
+        if observing is not None:
+            unary = {name: observing.unary(name, behaviour) for name, behaviour in unary.items()}
+            stream = observing.stream(streaming.NAME, stream)
+        handlers: dict[str, Any] = {
+            name: grpc.unary_unary_rpc_method_handler(behaviour) for name, behaviour in unary.items()
         }
-        return grpc.method_handlers_generic_handler(
-            SERVICE, {**unary, streaming.NAME: grpc.stream_stream_rpc_method_handler(stream)}
-        )
+        handlers[streaming.NAME] = grpc.stream_stream_rpc_method_handler(stream)
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
-@dataclass(slots=True)
-class _Requests:
-    count: int = 0
+def _others(health: HealthService, security: Security) -> list[grpc.GenericRpcHandler]:
+    collected: Any = Collector()
+    add_reflection: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+    health_pb2_grpc.add_HealthServicer_to_server(health, collected)
+    if security.reflection:
+        add_reflection(_reflection(), collected)
+    handlers: list[grpc.GenericRpcHandler] = collected.handlers
+    return handlers
 
 
-def _behaviour(endpoint: Endpoint[Any], requests: _Requests) -> Callable[[bytes, _Context], Awaitable[bytes]]:
-    async def serve(data: bytes, context: _Context) -> bytes:
-        requests.count += 1
-        try:
-            answer = endpoint(data, _GrpcCall(context))
-            return answer if isinstance(answer, bytes) else await answer
-        except RequestError as error:
-            return await _abort(context, error)
-
-    return serve
-
-
-def _stream_behaviour(
-    answers: StreamAnswers, requests: _Requests, streams: set[OrderedStream]
-) -> Callable[[Any, _Context], Awaitable[None]]:
-    async def serve(_requests: Any, context: _Context) -> None:
-        call = _StreamCall(context)
-
-        def answer(data: bytes) -> bytes | Awaitable[bytes]:
-            requests.count += 1
-            return answers(data, call)
-
-        stream = OrderedStream(answer, context.read, context.write, grpc.aio.EOF)
-        streams.add(stream)
-        try:
-            await stream.run()
-        finally:
-            streams.discard(stream)
-        if stream.cut_short:
-            await context.abort(
-                grpc.StatusCode.UNAVAILABLE, "the server is stopping; what it had read is answered"
-            )
-
-    return serve
-
-
-class _GrpcCall:
-    """A call as grpc.aio knows it."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: _Context) -> None:
-        self._context = context
-
-    def seconds_left(self) -> float | None:
-        left: float | None = self._context.time_remaining()
-        return left
-
-    def answered_by(self, provenance: Provenance) -> None:
-        self._context.set_trailing_metadata(provenance.metadata())
-
-
-class _StreamCall(_GrpcCall):
-    """A stream as grpc.aio knows it; its one set of trailing metadata cannot tell of every answer."""
-
-    __slots__ = ()
-
-    def answered_by(self, provenance: Provenance) -> None:
-        pass
-
-
-async def _abort(context: _Context, error: RequestError) -> NoReturn:
-    status = _STATUSES[type(error)]
-    details: tuple[tuple[str, bytes], ...] = ()
-    if isinstance(error, OverloadedError):
-        rich = status_details.with_retry_info(status.value[0], str(error), error.retry_after)
-        details = ((status_details.KEY, rich),)
-    await context.abort(status, str(error), details)
-
-
-def _enable_reflection(server: Any) -> None:
+def _reflection() -> Any:
     # the inference protocol has a pool of its own (see `protos`), and reflection looks into one pool only
     pool = DescriptorPool()
     for module in (grpc_service_pb2, health_pb2, reflection_pb2):
         pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
     health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-    reflection.enable_server_reflection((SERVICE, health, reflection.SERVICE_NAME), server, pool=pool)
+    services = (SERVICE, health, reflection.SERVICE_NAME)
+    return reflection.aio.ReflectionServicer(services, pool=pool)

@@ -96,6 +96,14 @@ class Channel:
         if head is not None:
             yield from self._chain(1, head.generation)
 
+    def written_at(self, entry: ChannelEntry) -> datetime:
+        """When an entry of this log was written, by the store's own clock.
+
+        Raises:
+            UntrustedAnswerError: the store does not list it.
+        """
+        return self._log.written_at(entry.generation)
+
     def undo_chain(self, entry: ChannelEntry) -> Iterator[ChannelEntry]:
         """The entries that one could go back to from `entry`, nearest first; each names another version.
 
@@ -125,7 +133,8 @@ class Channel:
         before = next(self.undo_chain(head), None)
         if before is None:
             raise NotFoundError(
-                f"{self} has never served another version than the present one; name one with --to VERSION"
+                f"nothing served {self} before version {head.version} that one could go back to; "
+                "name a version with --to VERSION"
             )
         return before.version
 

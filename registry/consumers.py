@@ -49,6 +49,10 @@ class Consumers:
                 if on_unreadable is not None:
                     on_unreadable(str(error))
                 continue
+            if listed.key != keys.consumer(heartbeat.consumer):  # one's credentials are for one's own key
+                if on_unreadable is not None:
+                    on_unreadable(f"{listed.key} speaks for {heartbeat.consumer}, which is another consumer")
+                continue
             yield heartbeat.model_copy(update={"at": max(heartbeat.at, listed.modified_at)})
 
 

@@ -16,7 +16,6 @@ from registry.refusals import is_record
 from registry.stores.base import Listed
 
 BLOBS = "blobs/sha256/"
-PROBES = "doctor/"
 RUNS = "garbage/runs/"
 
 K = TypeVar("K")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from registry.catalogue import Registry
 from registry.consumers import is_stale
-from registry.documents import ChannelEntry, Heartbeat, ServedModelReport, utc_now
+from registry.documents import ChannelEntry, Heartbeat, ServedModelReport
 from registry.errors import StoreUnreachableError, WaitTimeoutError
 
 LOOK_INTERVAL = 0.2
@@ -92,23 +92,41 @@ def wait_until_served(
     entry: ChannelEntry,
     *,
     seconds: float,
+    on_look: Callable[[Convergence], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> Convergence:
     """Return when every live consumer of the channel reports the entry's generation or a newer one.
 
+    Who is live is told by the store's time alone: by a clock that is ahead, every consumer would seem gone,
+    and a rollback would seem to have worked everywhere.
+
+    Args:
+        registry: where the heartbeats lie.
+        entry: what was written just now.
+        seconds: how long to wait.
+        on_look: told how the consumers stand, at every look.
+        clock: seconds that only grow.
+        pause: waits for so many seconds.
+
     Raises:
         WaitTimeoutError: `seconds` passed before, or a consumer refused the generation, which no waiting
             mends; the laggards are named.
     """
-    deadline = clock() + seconds
+    began = clock()
+    deadline = began + seconds
+    written_at: datetime | None = None
     while True:
         try:
-            standing = convergence(services(registry.consumers.all(), utc_now()), entry)
+            if written_at is None:
+                written_at = registry.channel(entry.model, entry.channel).written_at(entry)
+            now = written_at + timedelta(seconds=clock() - began)
+            standing = convergence(services(registry.consumers.all(), now), entry)
         except StoreUnreachableError:
             if clock() >= deadline:
                 raise
         else:
+            on_look(standing)
             if not standing.late:
                 return standing
             if standing.refusing:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 from registry.errors import (
     BrokenChainError,
@@ -28,6 +29,8 @@ FIRST_PAUSE = 0.05  # seconds, doubled after each attempt
 SUFFIX = ".json"
 READERS = 8
 """How many entries are read at a time."""
+LAST_NUMBER = 10**NUMBER_WIDTH - 1
+"""The highest number that a key has room for."""
 
 
 class AppendLog:
@@ -120,14 +123,34 @@ class AppendLog:
             return None
         return head, known if known is not None and head == start else self.require(head)
 
+    def written_at(self, number: int) -> datetime:
+        """When an entry that is there was written, by the store's own clock.
+
+        Raises:
+            UntrustedAnswerError: the store does not list it.
+        """
+        key = self.key(number)
+        for listed in self._store.list(key):
+            if listed.key == key:
+                return listed.modified_at
+        raise UntrustedAnswerError(
+            f"{self._store.url} does not list {key}, which was just written; try `ferry doctor`"
+        )
+
     def append(self, number: int, data: bytes) -> None:
         """Write `data` as entry `number`; on return it is there for good, and was read back.
 
         Raises:
+            BrokenChainError: no number is left, which no writer can have used up.
             ConflictError: another writer's entry has that number.
             StoreDeniedError: the store refused it, and nothing was written.
             OutcomeUnknownError: the store gave no answer that tells.
         """
+        if number > LAST_NUMBER:  # its key would not be one of the log's, and nobody would ever read it
+            raise BrokenChainError(
+                f"{self.key(LAST_NUMBER)} is the last number that the log {self.prefix} has, and no writer "
+                "counts that far: remove that object if nobody you know wrote it. Nothing was written"
+            )
         offer = _Offer(self, number, data)
         pause = FIRST_PAUSE
         for attempt in range(ATTEMPTS):

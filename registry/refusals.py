@@ -172,15 +172,6 @@ def is_record(name: str) -> bool:
     return _ID.fullmatch(name) is not None
 
 
-def recorded_at(name: str) -> datetime:
-    """The moment that a record's name tells, by the clock of who wrote it.
-
-    Raises:
-        ValueError: the name is not that of a record, or tells no moment.
-    """
-    return datetime.strptime(name.partition("-")[0], _STAMP).replace(tzinfo=UTC)
-
-
 def _kept(text: str) -> str:
     cut = text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
     return cut.encode("utf-8", "replace").decode("utf-8")

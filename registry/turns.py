@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field
 
 from registry.contents import RUNS
 from registry.documents import utc_now
-from registry.errors import ConflictError, UntrustedAnswerError
+from registry.errors import ConflictError
 from registry.garbage import SETTLE
 from registry.log import SUFFIX, AppendLog
 from registry.schema import Document
@@ -64,7 +64,7 @@ class Turn:
         self.number = newest + 1
         self._begin(actor)
         self._began = monotonic()
-        self._began_at = self._modified_at()
+        self._began_at = self._log.written_at(self.number)
         clean = newest == 0 or self._done_key(newest) in before
         self._may_delete_at = self._began + (0 if clean else SETTLE)
 
@@ -99,15 +99,6 @@ class Turn:
             self._log.append(self.number, run.encode())
         except ConflictError as error:
             raise self._superseded() from error
-
-    def _modified_at(self) -> datetime:
-        key = self._log.key(self.number)
-        for listed in self._store.list(key):
-            if listed.key == key:
-                return listed.modified_at
-        raise UntrustedAnswerError(
-            f"{self._store.url} does not list {key}, which was just written; try `ferry doctor`"
-        )
 
     def _done_key(self, number: int) -> str:
         return self._log.key(number).removesuffix(SUFFIX) + _DONE

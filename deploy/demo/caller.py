@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.demo.tally import ConsumerTally
-from grpc_server.client import InferenceClient, InferenceError
+from grpc_server.client import NO_RETRY, Client, InferenceError
 from registry.documents import utc_now
 
 CALLS_PER_SECOND = 50.0
@@ -37,7 +37,7 @@ class Caller:
 
     def __init__(self, address: str, model: str, rows: npt.NDArray[np.floating[Any]]) -> None:
         self.tally = CallTally()
-        self._client = InferenceClient(address)
+        self._client = Client(address, retry=NO_RETRY)  # a failure is to be seen
         self._model = model
         self._rows = rows.astype(np.float32)
         self._stopping = threading.Event()
@@ -77,7 +77,7 @@ class Caller:
 
     def _ask(self, turn: int) -> tuple[int, int]:
         row = self._rows[turn % len(self._rows)]
-        result = self._client.infer(self._model, {"input": row[np.newaxis]})
-        if result.generation is None:
+        by = self._client.infer(self._model, {"input": row[np.newaxis]}).model
+        if by.generation is None:
             raise InferenceError("INTERNAL", "the reply does not say its generation")
-        return result.generation, int(result.version)
+        return by.generation, int(by.version)

@@ -136,7 +136,9 @@ class Executor:
 
     def _left(self, job: Job, answer: asyncio.Future[Ran]) -> None:
         """The answer is decided; by the caller's leaving, if it was cancelled."""
-        if answer.cancelled() and not self._leave(job):
+        if not answer.cancelled():
+            answer.exception()  # seen, should the caller have left just now; else asyncio writes of it
+        elif not self._leave(job):
             _stop(job)
 
     def _expire(self, job: Job) -> None:

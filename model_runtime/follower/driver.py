@@ -17,7 +17,7 @@ from model_runtime.follower.trusted import WHOLE_INTERVAL
 from model_runtime.identity import consumer_name
 from model_runtime.served import ServedModel
 from registry.catalogue import Registry
-from registry.documents import ModelFacts, ServedModelReport, utc_now
+from registry.documents import ChannelEntry, ModelFacts, ServedModelReport, utc_now
 from registry.errors import FerryError, RefusedError
 from registry.names import DEFAULT_CHANNEL
 from registry.ratchet import Ratchet
@@ -144,6 +144,11 @@ class Follower:
         """The highest generation that was served or refused here."""
         return self._state.handled
 
+    @property
+    def newest(self) -> ChannelEntry | None:
+        """The newest entry of the channel that was seen and is trusted; what serves may be behind it."""
+        return self._performer.newest
+
     def observe(self, observer: FollowerObserver) -> None:
         """Tell `observer` too; to be called before `start`."""
         self._observers.append(observer)
@@ -211,7 +216,7 @@ class Follower:
         try:
             return self._perform_unguarded(action)
         except RefusedError as error:
-            return rules.Rejected(error.gate, error.reason, error.remedy)
+            return rules.Rejected(error.gate, error.reason, error.remedy, self._performer.judged)
         except FerryError as error:
             return rules.Failed(str(error))
         except Exception as error:  # noqa: BLE001 - a follower that dies in silence serves a stale model

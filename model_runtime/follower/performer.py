@@ -118,12 +118,26 @@ class Performer:
             remedy=refusal.remedy,
             consumer=self._consumer,
             channel=candidate.entry.channel,
-            version=candidate.entry.version,
-            generation=candidate.entry.generation,
-            blob_digest=candidate.entry.blob_digest,
+            version=refusal.target.version,
+            generation=refusal.target.generation,
+            blob_digest=refusal.target.digest,
         )
         release_free_memory()
         return rules.Woke()
+
+    @property
+    def newest(self) -> ChannelEntry | None:
+        """The newest entry of the channel that was seen and is trusted."""
+        return self._trusted.newest
+
+    @property
+    def judged(self) -> rules.Target | None:
+        """The version that is being taken through a stage, which may be the candidate's canary."""
+        candidate = self._candidate
+        if candidate is None:
+            return None
+        part = candidate.under_way
+        return rules.Target(candidate.entry.generation, part.version, part.blob_digest)
 
     @property
     def fresh_until(self) -> datetime | None:
@@ -136,13 +150,19 @@ class Performer:
         self._candidate = None
 
     def _behind(self, entry: ChannelEntry) -> Iterator[ChannelEntry]:
-        while entry.canary is not None:  # before it, the same version served without it
-            entry = self._channel.get(entry.generation - 1)
-            if not self._channel.seal.admits(entry):
-                return
-            yield entry
         with contextlib.suppress(RefusedError):  # where trust ends, there is nothing to go back to
-            yield from self._channel.undo_chain(entry)
+            if entry.canary is not None:
+                entry = self._before_canary(entry)
+                yield entry
+            for older in self._channel.undo_chain(entry):
+                yield self._before_canary(older)
+
+    def _before_canary(self, entry: ChannelEntry) -> ChannelEntry:
+        # a trial of long ago is not begun again, and a canary that is refused must not cost the version beside it
+        while entry.canary is not None:
+            entry = self._channel.get(entry.generation - 1)
+            self._channel.seal.require(entry)
+        return entry
 
     def _consider(self, entry: ChannelEntry) -> rules.Target:
         self._candidate = Candidate(entry, may_break_contract=self._may_break_contract)

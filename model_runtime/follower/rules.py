@@ -121,11 +121,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A gate found that the candidate must not serve."""
+    """A gate found that the candidate must not serve, because of the version `at_fault`: it, or its canary."""
 
     gate: str
     reason: str
     remedy: str = ""
+    at_fault: Target | None = None
 
 
 Event = Woke | NothingNew | Found | FoundBehind | NothingBehind | Passed | Failed | Rejected
@@ -186,8 +187,10 @@ def step(state: State, event: Event) -> tuple[State, Action]:
     match event:
         case Woke():
             return state, Poll(state.handled)
+        case NothingNew() if state.looks_back:
+            return state, LookBack()
         case NothingNew() | NothingBehind():
-            return _nothing(state, behind=isinstance(event, NothingBehind))
+            return replace(state, failures=0, last_error=None, looks_back=False), Rest()
         case Found(target) | FoundBehind(target):
             return _found(state, target, behind=isinstance(event, FoundBehind))
         case Passed():
@@ -196,11 +199,6 @@ def step(state: State, event: Event) -> tuple[State, Action]:
             return _failed(state, reason)
         case Rejected():
             return _rejected(state, event)
-
-
-def _nothing(state: State, *, behind: bool) -> tuple[State, Action]:
-    state = replace(state, failures=0, last_error=None, looks_back=state.looks_back and not behind)
-    return state, LookBack() if state.looks_back else Rest()
 
 
 def _found(state: State, target: Target, *, behind: bool) -> tuple[State, Action]:
@@ -239,7 +237,7 @@ def _failed(state: State, reason: str) -> tuple[State, Action]:
 def _rejected(state: State, why: Rejected) -> tuple[State, Action]:
     if state.candidate is None:
         raise ValueError(f"no candidate can be rejected while {state.phase}")
-    refusal = Refusal(state.candidate, why.gate, why.reason, why.remedy)
+    refusal = Refusal(why.at_fault or state.candidate, why.gate, why.reason, why.remedy)
     newest = state.candidate.generation > state.handled
     rested = replace(
         _at_rest(state),

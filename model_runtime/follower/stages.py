@@ -72,6 +72,8 @@ class Candidate:
         self.stable = Part(entry.version, entry.blob_digest, entry.manifest_digest)
         share = entry.canary
         self.canary = Part(share.version, share.blob_digest, share.manifest_digest) if share else None
+        self.under_way = self.stable
+        """The part that a stage looked at last."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -112,6 +114,7 @@ class Stages:
         if stage is Phase.FETCHING:
             self._registry.seal.require(candidate.entry)
         for part in candidate.parts:
+            candidate.under_way = part
             match stage:
                 case Phase.FETCHING:
                     self._fetch(candidate.entry.model, part)

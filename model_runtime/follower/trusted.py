@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from registry.channels import Channel
 from registry.documents import ChannelEntry
@@ -81,11 +80,6 @@ class TrustedChannel:
             self._ratchet.advance(trusted[-1])
         self.newest = trusted[-1]
         return News(trusted[-1], any(entry.contract_change for entry in trusted))
-
-    def expired_at(self, now: datetime) -> datetime | None:
-        """When the channel's freshness ended, None while it is fresh or nobody limits it."""
-        end = self.newest.expires_at if self.newest else None
-        return end if end is not None and end < now else None
 
     def _require_whole(self, handled: ChannelEntry | None) -> None:
         tip = self.newest or handled  # what was refused may be taken out of the log again

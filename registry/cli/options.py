@@ -84,9 +84,9 @@ ChannelArgument = Annotated[
 ]
 AnyChannelArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[REFERENCE]", help="Only this model or channel.", autocompletion=channels),
+    typer.Argument(metavar="REFERENCE", help="Only this model or channel.", autocompletion=channels),
 ]
 AnyModelArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[MODEL]", help="Show this model's versions.", autocompletion=models),
+    typer.Argument(metavar="MODEL", help="Show this model's versions.", autocompletion=models),
 ]

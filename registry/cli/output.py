@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,8 @@ from pydantic import BaseModel
 from registry.documents import utc_now
 
 _GAP = 2
+# delete, the C1 control characters and what turns the writing direction; JSON escapes the others itself
+_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _NARROWEST = 12
 
 
@@ -29,8 +32,13 @@ def print_json(value: Any) -> None:
         data = orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:  # an integer beyond 64 bits, which a foreign document may hold
         data = json.dumps(value, default=_json_types, indent=2).encode() + b"\n"
-    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.write(inert_json(data))
     sys.stdout.buffer.flush()
+
+
+def inert_json(data: bytes) -> bytes:
+    """The same JSON without what would steer a terminal: it can only stand in texts, which may escape it."""
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode()).encode()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from registry import garbage
 from registry.catalogue import Registry
 from registry.cli.changing import channel_reference
 from registry.cli.formats import OutputFormat
@@ -13,7 +14,7 @@ from registry.cli.opening import open_registry
 from registry.cli.output import ago, note, print_fields, print_json, print_table, short, size_of
 from registry.convergence import Service, services
 from registry.documents import ChannelEntry, Manifest, TensorSpec, utc_now
-from registry.errors import NotFoundError, UntrustedAnswerError, UsageError
+from registry.errors import NotFoundError, StoreError, UntrustedAnswerError, UsageError
 from registry.log import READERS
 from registry.names import ModelReference
 from registry.versions import Versions
@@ -68,11 +69,12 @@ def show(store: str | None, output: OutputFormat, reference: str) -> None:
     registry = open_registry(store)
     wanted = ModelReference.parse(reference)
     manifest = registry.resolve(wanted)
-    serves = _serving(_heads(registry, wanted.model, Unreadable()), manifest.version)
+    shares = _shares(_heads(registry, wanted.model, Unreadable()), manifest.version)
     if output is OutputFormat.JSON:
-        print_json({**manifest.model_dump(mode="json"), "serves": serves})
+        print_json({**manifest.model_dump(mode="json"), "serves": list(shares)})
         return
-    print_fields(_manifest_fields(manifest, serves, registry.seal.verdict(manifest)))
+    fate = _fate(registry, manifest)
+    print_fields(_manifest_fields(manifest, _serves(shares), fate, registry.seal.verdict(manifest)))
 
 
 def history(store: str | None, output: OutputFormat, reference: str, limit: int) -> None:
@@ -179,17 +181,35 @@ def _canary(head: ChannelEntry) -> str:
     return f" + {head.canary.version} for {head.canary.percent:g} %" if head.canary else ""
 
 
-def _serving(heads: dict[str, ChannelEntry | None], version: int) -> list[str]:
-    """The channels that serve `version`, be it as a canary."""
-    return [
-        name
-        for name, head in heads.items()
-        if head is not None and version in {head.version, head.canary.version if head.canary else None}
-    ]
+def _shares(heads: dict[str, ChannelEntry | None], version: int) -> dict[str, float]:
+    """The channels that serve `version`, be it as a canary, and the percentage it gets of each."""
+    shares = {}
+    for name, head in heads.items():
+        canary = head.canary if head is not None else None
+        if canary is not None and canary.version == version:
+            shares[name] = canary.percent
+        elif head is not None and head.version == version:
+            shares[name] = 100.0 - (canary.percent if canary else 0.0)
+    return shares
+
+
+def _serves(shares: dict[str, float]) -> str:
+    return ", ".join(
+        name if percent == 100 else f"{name} ({percent:g} %)"  # noqa: PLR2004 - a percentage
+        for name, percent in shares.items()
+    )
+
+
+def _fate(registry: Registry, manifest: Manifest) -> str:
+    """What became of a version's file, empty where it is kept or these credentials may not know."""
+    try:
+        found = garbage.fate(registry.store, manifest.blob.digest)
+    except StoreError:
+        return ""
+    return "" if found.state is garbage.FileState.KEPT else f", {found}"
 
 
 def _version_row(manifest: Manifest, heads: dict[str, ChannelEntry | None]) -> tuple[str, ...]:
-    serves = _serving(heads, manifest.version)
     return (
         str(manifest.version),
         ago(manifest.created_at),
@@ -197,7 +217,7 @@ def _version_row(manifest: Manifest, heads: dict[str, ChannelEntry | None]) -> t
         short(manifest.blob.digest),
         str(manifest.lineage.records) if manifest.lineage else "-",
         _metrics(manifest),
-        ", ".join(serves) or "-",
+        _serves(_shares(heads, manifest.version)) or "-",
     )
 
 
@@ -206,15 +226,15 @@ def _metrics(manifest: Manifest) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())) or "-"
 
 
-def _manifest_fields(manifest: Manifest, serves: list[str], signed: str) -> list[tuple[str, str]]:
+def _manifest_fields(manifest: Manifest, serves: str, fate: str, signed: str) -> list[tuple[str, str]]:
     fields = [
         ("model", f"{manifest.model}@{manifest.version}"),
-        ("serves", ", ".join(serves) or "nowhere"),
+        ("serves", serves or "nowhere"),
         (
             "created",
             f"{manifest.created_at:%Y-%m-%d %H:%M:%S %Z}, {ago(manifest.created_at)}, by {manifest.actor}",
         ),
-        ("file", f"{size_of(manifest.blob.size)}, {manifest.blob.digest}"),
+        ("file", f"{size_of(manifest.blob.size)}, {manifest.blob.digest}{fate}"),
         ("onnx", f"opset {manifest.opset}, IR version {manifest.ir_version}"),
         ("inputs", "; ".join(_tensor(spec) for spec in manifest.inputs)),
         ("outputs", "; ".join(_tensor(spec) for spec in manifest.outputs)),

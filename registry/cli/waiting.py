@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import time
 
 from registry.catalogue import Registry
 from registry.cli.output import printable
-from registry.convergence import Convergence, convergence, services, wait_until_served
-from registry.documents import ChannelEntry, utc_now
-from registry.errors import StoreError
+from registry.convergence import Convergence, wait_until_served
+from registry.documents import ChannelEntry
 
 _NAMED = 3
 _ERASE = "\r\x1b[K"
@@ -25,15 +22,12 @@ def wait_for_consumers(registry: Registry, entry: ChannelEntry, seconds: float) 
     if not sys.stderr.isatty():
         return wait_until_served(registry, entry, seconds=seconds)
 
-    def show_and_pause(pause: float) -> None:
-        with contextlib.suppress(StoreError):  # the wait itself tells what is wrong, when it is over
-            standing = convergence(services(registry.consumers.all(), utc_now()), entry)
-            sys.stderr.write(f"{_ERASE}{printable(progress(standing))}")
-            sys.stderr.flush()
-        time.sleep(pause)
+    def show(standing: Convergence) -> None:
+        sys.stderr.write(f"{_ERASE}{printable(progress(standing))}")
+        sys.stderr.flush()
 
     try:
-        return wait_until_served(registry, entry, seconds=seconds, pause=show_and_pause)
+        return wait_until_served(registry, entry, seconds=seconds, on_look=show)
     finally:
         sys.stderr.write(_ERASE)
 

@@ -13,7 +13,7 @@ from registry.catalogue import Registry
 from registry.cli.changing import channel_reference
 from registry.cli.formats import OutputFormat
 from registry.cli.opening import open_registry
-from registry.cli.output import ago, printable
+from registry.cli.output import ago, inert_json, printable
 from registry.cli.signals import stop_on_signals
 from registry.cli.watched import Event, Scene, entry_text, events, state_of
 from registry.convergence import services
@@ -117,7 +117,8 @@ def _print_line(event: Event) -> None:
 
 def _print_json(event: Event) -> None:
     line = {"at": utc_now(), "event": event.kind, **event.details}
-    _write(orjson.dumps(line, default=lambda value: value.model_dump(mode="json")).decode())
+    data = orjson.dumps(line, default=lambda value: value.model_dump(mode="json"))
+    _write(inert_json(data).decode())
 
 
 def _write(line: str) -> None:

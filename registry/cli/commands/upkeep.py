@@ -104,7 +104,7 @@ def gc(
     """
 )
 def verify(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only this model.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Only this model.")] = None,
     store: StoreOption = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:

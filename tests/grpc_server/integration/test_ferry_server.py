@@ -140,8 +140,8 @@ def test_our_client_says_where_an_answer_comes_from(site: Site) -> None:
     with site.server() as server:
         server.wait_until_healthy()
         result = server.client.infer("m", {"x": ROW})
-        assert (added(result), result.version, result.generation) == (1, "1", 1)
-        assert result.digest == site.registry.versions("m").get(1).blob.digest
+        assert (added(result), result.model.version, result.model.generation) == (1, "1", 1)
+        assert result.model.digest == site.registry.versions("m").get(1).blob.digest
         with pytest.raises(InferenceError) as caught:
             server.plus(version="8")
         assert (caught.value.code, "warm here: 1" in str(caught.value)) == ("NOT_FOUND", True)

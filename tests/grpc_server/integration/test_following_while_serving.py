@@ -13,12 +13,12 @@ from typing import Self
 import grpc
 import pytest
 
-from grpc_server.client import InferenceClient, InferenceError
+from grpc_server.client import InferenceError
 from model_runtime.facts import read_facts
 from registry import keys
 from registry.documents import Heartbeat, ServedModelReport
 from tests.grpc_server import model_files
-from tests.grpc_server.server_process import ROW, START_SECONDS, ServerProcess, Site, added
+from tests.grpc_server.server_process import ROW, START_SECONDS, ServerProcess, Site, added, plain_client
 from tests.grpc_server.shop import wait_for
 
 pytestmark = pytest.mark.integration
@@ -52,11 +52,11 @@ class Caller:
             thread.join()
 
     def _call(self) -> None:
-        with InferenceClient(self._address) as client:
+        with plain_client(self._address) as client:
             while not self._stopping.is_set():
                 try:
-                    result = client.infer("m", {"x": ROW})
-                    self.answers.append((result.version, result.generation, added(result)))
+                    answer = client.infer("m", {"x": ROW})
+                    self.answers.append((answer.model.version, answer.model.generation, added(answer)))
                 except (InferenceError, AssertionError) as error:
                     self.failures.append(str(error))
 
@@ -246,7 +246,7 @@ def test_a_stop_lets_requests_under_way_end(site: Site, number: signal.Signals) 
     site.publish(model_files.slow())
     with site.server(flags=["--drain-seconds", "60"]) as server:
         server.wait_until_healthy()
-        with ThreadPoolExecutor() as pool, InferenceClient(server.address, timeout=60) as client:
+        with ThreadPoolExecutor() as pool, plain_client(server.address, timeout=60) as client:
             calls = [pool.submit(client.infer, "m", {"x": ROW}) for _ in range(6)]
             wait_for(lambda: any(call.done() for call in calls), "the first answer", START_SECONDS)
             server.process.send_signal(number)
@@ -279,7 +279,7 @@ def test_a_log_that_nobody_reads_any_more_keeps_nothing_from_happening(site: Sit
         first = process.stderr.readline()
         process.stderr.close()
         address = "127.0.0.1:" + first.split('"port": ')[1].split(",")[0]
-        with InferenceClient(address) as client:
+        with plain_client(address) as client:
 
             def answers() -> float | None:
                 try:

@@ -343,7 +343,7 @@ async def test_beyond_the_bound_of_requests_callers_are_told_when_to_come_back(s
 async def test_the_bound_of_bytes_holds_and_never_keeps_a_model_out(shop: Shop) -> None:
     models = follow(shop, model_files.plus(1))
     session = held(models)
-    with executing(models, size=100) as (_, infer):
+    with executing(models, size=100) as (executor, infer):
         running = task(infer(row(0)))
         await until(lambda: bool(session.began))
         large = task(infer(row(1, rows=1000)))
@@ -352,6 +352,7 @@ async def test_the_bound_of_bytes_holds_and_never_keeps_a_model_out(shop: Shop) 
             infer(row(9))
         session.let_go()
         await asyncio.gather(running, large)
+        assert executor._waiting_size == 0
 
 
 async def test_models_take_turns_at_the_threads(shop: Shop) -> None:

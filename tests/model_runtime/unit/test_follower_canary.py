@@ -79,3 +79,7 @@ def test_a_canary_that_a_gate_refuses_leaves_everything_as_it_was(setting: Setti
     served = setting.follower.current
     assert served is not None
     assert (served.generation, served.canary) == (1, None)
+    assert [refusal.target.version for refusal in setting.witness.refusals] == [bad]
+    (record,) = setting.registry.refusals("digits").newest()
+    digest = setting.registry.versions("digits").get(bad).blob.digest
+    assert (record.generation, record.version, record.blob_digest) == (2, bad, digest)

@@ -86,11 +86,33 @@ def test_a_canary_that_is_refused_does_not_keep_a_newcomer_from_the_rest(tmp_pat
     setting = Setting(tmp_path)
     setting.registry.promote("digits", setting.publish(0))
     bad = setting.publish(1)
-    for percent in (5, 50):
+    percents = range(5, 65, 5)
+    for percent in percents:
         setting.registry.promote("digits", bad, canary=percent)
     flip_a_bit(setting, bad)
     setting.follower.start()
     setting.witness.wait(lambda witness: witness.swaps == [(1, 1)])
-    assert [refusal.target.generation for refusal in setting.witness.refusals] == [3, 2]
-    assert setting.follower.report().refused_generation == 3
+    newest = 1 + len(percents)
+    assert [refusal.target.generation for refusal in setting.witness.refusals] == [newest]
+    assert setting.follower.report().refused_generation == newest
+    setting.follower.stop()
+
+
+@pytest.mark.parametrize("canary_is_damaged", [False, True])
+def test_going_back_begins_no_canary_again(tmp_path: Path, *, canary_is_damaged: bool) -> None:
+    setting = Setting(tmp_path)
+    setting.registry.promote("digits", setting.publish(0))
+    tried = setting.publish(1)
+    setting.registry.promote("digits", tried, canary=50)
+    bad = setting.publish(2)
+    setting.registry.promote("digits", bad)
+    flip_a_bit(setting, bad)
+    if canary_is_damaged:
+        flip_a_bit(setting, tried)
+    setting.follower.start()
+    setting.witness.wait(lambda witness: witness.swaps == [(1, 1)])
+    served = setting.follower.current
+    assert served is not None
+    assert served.canary is None
+    assert [refusal.target.version for refusal in setting.witness.refusals] == [bad]
     setting.follower.stop()

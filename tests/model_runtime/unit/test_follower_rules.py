@@ -151,6 +151,30 @@ def test_a_newcomer_whose_first_candidate_is_refused_serves_what_came_before() -
     assert rules.step(state, rules.NothingNew())[1] == rules.Rest()
 
 
+def test_a_newcomer_that_finds_the_store_down_behind_it_comes_back_later_each_time() -> None:
+    state, _ = rules.step(State(), rules.Found(target(7, 3)))
+    state, _ = rules.step(state, rules.Rejected("digest", "damaged"))
+    for failures in (1, 2, 3):
+        state, _ = rules.step(state, rules.Woke())
+        state, action = rules.step(state, rules.NothingNew())
+        assert action == rules.LookBack()
+        state, _ = rules.step(state, rules.FoundBehind(target(4, 2)))
+        state, action = rules.step(state, rules.Failed("store down"))
+        assert action == rules.Rest(failures)
+    state, _ = rules.step(state, rules.NothingNew())
+    assert state.last_error == "store down", "nothing was mended by a poll"
+    state, action = rules.step(state, rules.NothingBehind())
+    assert (state.failures, state.last_error, action) == (0, None, rules.Rest())
+
+
+def test_a_refusal_is_that_of_the_version_at_fault() -> None:
+    state, _ = serve(State(), target(1, 1))
+    state, _ = rules.step(state, rules.Found(target(2, 1)))
+    state, action = rules.step(state, rules.Rejected("digest", "damaged", at_fault=target(2, 9)))
+    assert action == rules.Refuse(rules.Refusal(target(2, 9), "digest", "damaged"))
+    assert state.handled == 2
+
+
 def test_who_serves_does_not_look_back() -> None:
     state, _ = serve(State(), target(1, 1))
     state, _ = rules.step(state, rules.Found(target(2, 2)))

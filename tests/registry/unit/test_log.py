@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.errors import BrokenChainError, ConflictError, OutcomeUnknownError, StoreDeniedError
-from registry.log import ATTEMPTS, AppendLog
+from registry.log import ATTEMPTS, LAST_NUMBER, AppendLog
 from registry.stores.memory import MemoryStore
 from tests.faulty_store import Fault, FaultyStore, missing
 
@@ -23,6 +23,15 @@ def test_an_empty_log_has_head_zero() -> None:
     assert log.read(1) is None
     with pytest.raises(BrokenChainError, match="is missing from the log"):
         log.require(1)
+
+
+def test_nothing_is_written_beyond_the_last_number() -> None:
+    store = MemoryStore()
+    log = log_on(store)
+    log.append(LAST_NUMBER, b"forged")
+    with pytest.raises(BrokenChainError, match="9999999999.json is the last number"):
+        log.append(LAST_NUMBER + 1, b"mine")
+    assert len(list(store.list(""))) == 1
 
 
 def test_numbers_ignore_what_is_no_entry() -> None:

@@ -1,0 +1,77 @@
+"""Who may call, on gRPC: before a call is handed to what answers it. Put there only where tokens are set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import grpc
+
+from grpc_server.behaviours import Context, abort, status_of
+from grpc_server.errors import RequestError
+from grpc_server.observation.record import GRPC, CallRecord, Observer, wanting
+from grpc_server.security.guard import HEADER, Guard
+
+
+class Admission(grpc.GenericRpcHandler):
+    """Finds what answers a call, for those who may make it.
+
+    Args:
+        handlers: those of all services.
+        guard: asks for tokens.
+        observers: hear of calls that are refused.
+    """
+
+    def __init__(
+        self, handlers: Iterable[grpc.GenericRpcHandler], guard: Guard, observers: Sequence[Observer] = ()
+    ) -> None:
+        self._handlers = tuple(handlers)
+        self._guard = guard
+        self._observers = observers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """What answers the call, be it only to refuse it; None for an RPC that nobody knows."""
+        found = (handler.service(handler_call_details) for handler in self._handlers)
+        handler = next((each for each in found if each is not None), None)
+        if handler is None:
+            return None
+        rpc = handler_call_details.method.rpartition("/")[2]
+        try:
+            self._guard.admit(rpc, header_in(handler_call_details.invocation_metadata, HEADER))
+        except RequestError as error:
+            return self._refusal(rpc, error)
+        return handler
+
+    def _refusal(self, rpc: str, error: RequestError) -> Any:
+        async def refuse(_requests: Any, context: Context) -> None:
+            for observer in wanting(self._observers, failed=True):
+                observer.ended(_refused(rpc, status_of(error).name, context.peer()))
+            await abort(context, error)
+
+        # a stream does not wait for messages that the caller may never send
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def _refused(rpc: str, status: str, peer: str) -> CallRecord:
+    return CallRecord(GRPC, rpc, status, failed=True, began_ns=time.time_ns(), seconds=0.0, peer=peer)
+
+
+class Collector:
+    """Takes the handlers that generated code adds to a server, to be put behind an admission."""
+
+    def __init__(self) -> None:
+        self.handlers: list[grpc.GenericRpcHandler] = []
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """As a server's."""
+        self.handlers.extend(handlers)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
+        """As a server's of grpc.aio, which needs none either."""
+
+
+def header_in(metadata: Any, name: str) -> str | None:
+    """A header that came once; None where it did not, or came twice, which says nothing for sure."""
+    found: list[str] = [value for key, value in metadata or () if key == name]
+    return found[0] if len(found) == 1 else None
