@@ -84,6 +84,8 @@ def _context(certificates: Certificates) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     _load_pair(context, certificates)
     if certificates.client_ca is not None:
+        # likewise, and older versions have other ways to take a session up
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=certificates.client_ca.decode())
     return context

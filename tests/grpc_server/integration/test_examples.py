@@ -25,8 +25,6 @@ WITH_TRITON = (
     "import runpy, sys, grpc; grpc.__version__ = '1.67.1'; sys.argv = sys.argv[1:]; "
     "runpy.run_path(sys.argv[0], None, '__main__')"
 )
-    "import runpy, sys, grpc; grpc.__version__ = '1.67.1'; runpy.run_path(sys.argv[1], None, '__main__')"
-)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +57,10 @@ def test_our_client(server: ServerProcess) -> None:
     assert said(sys.executable, "our_client.py", server.address).splitlines() == [
         "digit 3 of version 1 generation 1",
         "probabilities (1, 10)",
-        "not sent: input 'input' takes [-1, 64], and the array is [64]; "
-        "a single row goes as array[np.newaxis]",
+        (
+            "not sent: input 'input' takes [-1, 64], and the array is [64]; "
+            "a single row goes as array[np.newaxis]"
+        ),
         "rows 25600",
     ]
 
