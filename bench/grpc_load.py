@@ -68,12 +68,12 @@ def ghz_client(address: str, method: str, request: bytes, seconds: float) -> tup
     """Calls from ghz; every one must be answered."""
     command = ["ghz", "--insecure", "--proto", "protos/grpc_service.proto", "--call", method.strip("/")]
     command += ["--connections", "1", "--concurrency", str(CONCURRENCY), "--duration", f"{seconds}s"]
-    command += ["--duration-stop", "wait", "--binary", "--format", "json", "--max-recv-message-size", "64MiB"]
+    command += ["--duration-stop", "wait", "--format", "json", "--max-recv-message-size", "64MiB"]
+    command += ["--binary"] if request else ["--data", "{}"]
     each = STREAMED if method == STREAM else 1
     command += ["--stream-call-count", str(each)] if each > 1 else []
-    data = request or b"\n"  # ghz takes no empty file; see `live_request`
     begun = time.perf_counter()
-    run = subprocess.run([*command, address], input=data, check=False, capture_output=True)
+    run = subprocess.run([*command, address], input=request, check=False, capture_output=True)
     assert run.returncode == 0, run.stderr.decode()
     found = orjson.loads(run.stdout)
     answered = found["statusCodeDistribution"]

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.stack.home import cache_folder
+from bench.environments import environment
 
 PINS = ("mlflow-skinny==3.17.2", "sqlalchemy==2.1.9", "alembic==1.20.1")
 NAME = "MLflow, SQLite"
@@ -47,7 +45,7 @@ class MlflowPeer:
 @contextmanager
 def mlflow_peer(folder: Path, versions: int) -> Iterator[MlflowPeer]:
     """A registry in `folder` with so many versions of one model, the last of which the alias names."""
-    command = [str(_environment()), str(_WORKER), f"sqlite:///{folder}/mlflow-{uuid.uuid4().hex}.db"]
+    command = [str(environment(PINS)), str(_WORKER), f"sqlite:///{folder}/mlflow-{uuid.uuid4().hex}.db"]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
     with subprocess.Popen(
         command,
@@ -63,16 +61,3 @@ def mlflow_peer(folder: Path, versions: int) -> Iterator[MlflowPeer]:
             yield peer
         finally:
             process.terminate()
-
-
-def _environment() -> Path:
-    """The Python of an environment with exactly `PINS` and what they ask for."""
-    folder = cache_folder(os.environ) / "bench" / "-".join(pin.replace("==", "-") for pin in PINS)
-    python, complete = folder / "bin" / "python", folder / "complete"
-    if not complete.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        sys.stderr.write(f"making an environment with {', '.join(PINS)}\n")
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PINS], check=True)
-        complete.touch()
-    return python

@@ -28,6 +28,16 @@ class Service:
         """Whether it serves `generation` or a newer one."""
         return self.report.generation is not None and self.report.generation >= generation
 
+    @property
+    def serves(self) -> str:
+        """What it serves, for a person: the version, and the canary beside it."""
+        report = self.report
+        if report.version is None:
+            return "nothing yet"
+        if report.canary_version is None or report.canary_percent is None:
+            return f"{report.model}@{report.version}"
+        return f"{report.model}@{report.version} + {report.canary_version} for {report.canary_percent:g} %"
+
     def refused(self, generation: int) -> bool:
         """Whether it refused `generation` or a newer one, so that waiting for it is in vain."""
         refused = self.report.refused_generation

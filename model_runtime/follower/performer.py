@@ -158,7 +158,7 @@ class Performer:
                 yield self._before_canary(older)
 
     def _before_canary(self, entry: ChannelEntry) -> ChannelEntry:
-        # a trial of long ago is not begun again, and a canary that is refused must not cost the version beside it
+        # a trial of long ago is not begun again, and a refused canary must not cost the version beside it
         while entry.canary is not None:
             entry = self._channel.get(entry.generation - 1)
             self._channel.seal.require(entry)

@@ -121,7 +121,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A gate found that the candidate must not serve, because of the version `at_fault`: it, or its canary."""
+    """A gate found that the candidate must not serve; `at_fault` is its canary where that is the reason."""
 
     gate: str
     reason: str
@@ -187,10 +187,8 @@ def step(state: State, event: Event) -> tuple[State, Action]:
     match event:
         case Woke():
             return state, Poll(state.handled)
-        case NothingNew() if state.looks_back:
-            return state, LookBack()
         case NothingNew() | NothingBehind():
-            return replace(state, failures=0, last_error=None, looks_back=False), Rest()
+            return _nothing(state, behind=isinstance(event, NothingBehind))
         case Found(target) | FoundBehind(target):
             return _found(state, target, behind=isinstance(event, FoundBehind))
         case Passed():
@@ -199,6 +197,12 @@ def step(state: State, event: Event) -> tuple[State, Action]:
             return _failed(state, reason)
         case Rejected():
             return _rejected(state, event)
+
+
+def _nothing(state: State, *, behind: bool) -> tuple[State, Action]:
+    if state.looks_back and not behind:  # what failed behind is not mended by an answer about what is new
+        return state, LookBack()
+    return replace(state, failures=0, last_error=None, looks_back=False), Rest()
 
 
 def _found(state: State, target: Target, *, behind: bool) -> tuple[State, Action]:

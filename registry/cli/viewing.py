@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from registry import garbage
 from registry.catalogue import Registry
 from registry.cli.changing import channel_reference
 from registry.cli.formats import OutputFormat
 from registry.cli.opening import open_registry
 from registry.cli.output import ago, note, print_fields, print_json, print_table, short, size_of
+from registry.cli.version_fields import metrics_of, version_fields
 from registry.convergence import Service, services
-from registry.documents import ChannelEntry, Manifest, TensorSpec, utc_now
-from registry.errors import NotFoundError, StoreError, UntrustedAnswerError, UsageError
+from registry.documents import ChannelEntry, Manifest, utc_now
+from registry.errors import NotFoundError, UntrustedAnswerError, UsageError
 from registry.log import READERS
 from registry.names import ModelReference
 from registry.versions import Versions
@@ -73,8 +73,7 @@ def show(store: str | None, output: OutputFormat, reference: str) -> None:
     if output is OutputFormat.JSON:
         print_json({**manifest.model_dump(mode="json"), "serves": list(shares)})
         return
-    fate = _fate(registry, manifest)
-    print_fields(_manifest_fields(manifest, _serves(shares), fate, registry.seal.verdict(manifest)))
+    print_fields(version_fields(registry, manifest, _serves(shares)))
 
 
 def history(store: str | None, output: OutputFormat, reference: str, limit: int) -> None:
@@ -200,15 +199,6 @@ def _serves(shares: dict[str, float]) -> str:
     )
 
 
-def _fate(registry: Registry, manifest: Manifest) -> str:
-    """What became of a version's file, empty where it is kept or these credentials may not know."""
-    try:
-        found = garbage.fate(registry.store, manifest.blob.digest)
-    except StoreError:
-        return ""
-    return "" if found.state is garbage.FileState.KEPT else f", {found}"
-
-
 def _version_row(manifest: Manifest, heads: dict[str, ChannelEntry | None]) -> tuple[str, ...]:
     return (
         str(manifest.version),
@@ -216,62 +206,8 @@ def _version_row(manifest: Manifest, heads: dict[str, ChannelEntry | None]) -> t
         size_of(manifest.blob.size),
         short(manifest.blob.digest),
         str(manifest.lineage.records) if manifest.lineage else "-",
-        _metrics(manifest),
+        metrics_of(manifest),
         _serves(_shares(heads, manifest.version)) or "-",
-    )
-
-
-def _metrics(manifest: Manifest) -> str:
-    metrics = manifest.evaluation.metrics if manifest.evaluation else {}
-    return ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())) or "-"
-
-
-def _manifest_fields(manifest: Manifest, serves: str, fate: str, signed: str) -> list[tuple[str, str]]:
-    fields = [
-        ("model", f"{manifest.model}@{manifest.version}"),
-        ("serves", serves or "nowhere"),
-        (
-            "created",
-            f"{manifest.created_at:%Y-%m-%d %H:%M:%S %Z}, {ago(manifest.created_at)}, by {manifest.actor}",
-        ),
-        ("file", f"{size_of(manifest.blob.size)}, {manifest.blob.digest}{fate}"),
-        ("onnx", f"opset {manifest.opset}, IR version {manifest.ir_version}"),
-        ("inputs", "; ".join(_tensor(spec) for spec in manifest.inputs)),
-        ("outputs", "; ".join(_tensor(spec) for spec in manifest.outputs)),
-    ]
-    optional = {
-        "classes": ", ".join(str(label) for label in manifest.classes or ()),
-        "estimator": " ".join(part for part in (manifest.framework, manifest.estimator) if part),
-        "lineage": _lineage(manifest),
-        "metrics": _metrics(manifest) if manifest.evaluation and manifest.evaluation.metrics else "",
-        "golden": _golden(manifest),
-        "signed": signed,
-        "parent": f"{manifest.model}@{manifest.parent_version}" if manifest.parent_version else "",
-        "labels": ", ".join(f"{name}={value}" for name, value in sorted(manifest.labels.items())),
-    }
-    return fields + [(name, value) for name, value in optional.items() if value]
-
-
-def _golden(manifest: Manifest) -> str:
-    if manifest.golden is None:
-        return ""
-    rows = max((len(rows) for rows in manifest.golden.inputs.values()), default=0)
-    return f"{rows} rows whose outputs every consumer checks"
-
-
-def _tensor(spec: TensorSpec) -> str:
-    role = f" ({spec.role})" if spec.role else ""
-    return f"{spec.name} {spec.dtype}{list(spec.shape)}{role}"
-
-
-def _lineage(manifest: Manifest) -> str:
-    lineage = manifest.lineage
-    if lineage is None:
-        return ""
-    ranges = ", ".join(f"{part.partition}: {part.first} to {part.end}" for part in lineage.offsets)
-    newest = f", newest event {ago(lineage.newest_event_time)}" if lineage.newest_event_time else ""
-    return (
-        f"{lineage.records} records of {lineage.topic} (offsets {ranges}), {lineage.skipped} skipped{newest}"
     )
 
 
@@ -314,7 +250,7 @@ def _status_row(service: Service, line: dict[str, Any]) -> tuple[str, ...]:
     return (
         service.heartbeat.consumer,
         f"{report.model}:{report.channel}",
-        f"{report.model}@{report.version}" if report.version else "nothing yet",
+        service.serves,
         str(report.generation or "-"),
         "?" if line["generations_behind"] is None else str(line["generations_behind"]),
         ago(report.since),

@@ -160,7 +160,7 @@ def _picture(scene: Scene, recent: list[str]) -> Group:
         cells = (
             service.heartbeat.consumer,
             f"{report.model}:{report.channel}",
-            str(report.version or "nothing yet"),
+            service.serves,
             "?" if behind is None else str(behind),
             state_of(service),
             report.last_error or "-",

@@ -85,7 +85,9 @@ def test_keygen_for_scripts(ferry: Ferry, keys: Path) -> None:
 
 
 def test_keys_lie_beside_the_config_file_by_default(ferry: Ferry, tmp_path: Path) -> None:
-    assert ferry("keygen", "mine").code == 0
+    config = tmp_path / "config.toml"
+    config.touch()
+    assert ferry("keygen", "mine", FERRY_CONFIG=str(config)).code == 0
     assert (tmp_path / "keys" / "mine.key").exists()
 
 

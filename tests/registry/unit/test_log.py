@@ -29,7 +29,7 @@ def test_nothing_is_written_beyond_the_last_number() -> None:
     store = MemoryStore()
     log = log_on(store)
     log.append(LAST_NUMBER, b"forged")
-    with pytest.raises(BrokenChainError, match="9999999999.json is the last number"):
+    with pytest.raises(BrokenChainError, match=r"9999999999\.json is the last number"):
         log.append(LAST_NUMBER + 1, b"mine")
     assert len(list(store.list(""))) == 1
 

@@ -1,0 +1,76 @@
+"""Waiting for consumers on a machine whose clock is not the store's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+
+from registry import Registry
+from registry.consumers import Consumers
+from registry.convergence import Convergence, wait_until_served
+from registry.documents import ChannelEntry, Heartbeat, ServedModelReport, utc_now
+from registry.errors import WaitTimeoutError
+from registry.stores.base import Listed
+from registry.stores.memory import MemoryStore
+from tests.onnx_models import inspect_model, linear_classifier
+
+
+class SkewedStore(MemoryStore):
+    """A store whose clock is behind the one of this machine."""
+
+    def __init__(self, behind: timedelta) -> None:
+        super().__init__()
+        self.behind = behind
+
+    def now(self) -> datetime:
+        return utc_now() - self.behind
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+        for listed in super().list(prefix, after=after):
+            yield Listed(listed.key, listed.size, listed.modified_at - self.behind)
+
+
+def heartbeat(consumer: str, at: datetime, generation: int) -> Heartbeat:
+    report = ServedModelReport(model="digits", channel="production", phase="serving", generation=generation)
+    return Heartbeat(
+        consumer=consumer, role="grpc", host="h", pid=1, started_at=at, at=at,
+        interval_seconds=5, models=(report,),
+    )  # fmt: skip
+
+
+def promoted(store: MemoryStore) -> tuple[Registry, ChannelEntry]:
+    registry, data = Registry(store, actor="tester"), linear_classifier()
+    registry.publish("digits", data, inspect_model(data))
+    return registry, registry.promote("digits", 1)
+
+
+def test_a_clock_that_is_ahead_of_the_stores_makes_nobody_seem_gone() -> None:
+    store = SkewedStore(behind=timedelta(minutes=1))
+    registry, entry = promoted(store)
+    registry.consumers.beat(heartbeat("web1", store.now(), 0))
+    with pytest.raises(WaitTimeoutError, match="web1 serves nothing"):
+        wait_until_served(registry, entry, seconds=0)
+
+
+def test_who_falls_silent_by_the_stores_clock_is_not_waited_for() -> None:
+    store = SkewedStore(behind=timedelta(minutes=-1))
+    registry, entry = promoted(store)
+    registry.consumers.beat(heartbeat("web1", store.now(), 0))
+    passed = iter(range(0, 100, 10))
+    looks: list[Convergence] = []
+    standing = wait_until_served(
+        registry, entry, seconds=60, on_look=looks.append, clock=lambda: next(passed), pause=lambda _: None
+    )
+    assert [len(look.late) for look in looks] == [1] * (len(looks) - 1) + [0]
+    assert [service.heartbeat.consumer for service in standing.silent] == ["web1"]
+
+
+def test_no_consumer_speaks_for_another() -> None:
+    store = MemoryStore()
+    store.put("consumers/mallory.json", heartbeat("web1", utc_now(), 9).encode())
+    faults: list[str] = []
+    assert list(Consumers(store).all(faults.append)) == []
+    assert faults == ["consumers/mallory.json speaks for web1, which is another consumer"]
+    assert list(Consumers(store).all()) == []
