@@ -11,7 +11,7 @@ import itertools
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import grpc
@@ -122,7 +122,7 @@ async def _unary(channel: grpc.aio.Channel, method: str, request: bytes, end: fl
 async def _stream(channel: grpc.aio.Channel, method: str, request: bytes, end: float) -> int:
     sent = 0
 
-    def requests() -> object:
+    def requests() -> Iterator[bytes]:
         nonlocal sent
         while time.perf_counter() < end:
             sent += 1

@@ -1,26 +1,35 @@
-"""The servers of the gRPC benchmarks, each a process of its own: ferry-server, and a bare grpc.aio server."""
+"""The servers of the gRPC benchmarks, each a process of its own: ferry-server, and a bare grpc.aio server.
+
+Both run in an environment with what `modelferry[grpc]` asks for and nothing else, as they are installed where
+models are served: there grpcio is the newest, while in this environment apache-beam holds it back. Set
+FERRY_BENCH_PYTHON to run them with another Python, such as this one.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import grpc
 import orjson
 import psutil
 
-from grpc_server.endpoint import SERVICE
+from bench.environments import PeerMissingError, environment
+from grpc_server.client.steps import SERVICE
 from protos.grpc_service_pb2 import ServerReadyRequest, ServerReadyResponse
 
 INFER = f"/{SERVICE}/ModelInfer"
 STREAM = f"/{SERVICE}/ModelStreamInfer"
 LIVE = f"/{SERVICE}/ServerLive"
 START_SECONDS = 120.0
+GRPCIO = "grpcio==1.85.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +52,28 @@ class Target:
         return int(self.process.memory_info().rss)
 
 
+@cache
+def python() -> Path:
+    """The Python of the servers."""
+    given = os.environ.get("FERRY_BENCH_PYTHON")
+    if given:
+        return Path(given)
+    try:
+        return environment((GRPCIO,), "--editable", f"{Path(__file__).parents[1]}[grpc]")
+    except PeerMissingError as error:
+        sys.stderr.write(f"servers run in this environment, with its older grpcio: {error}\n")
+        return Path(sys.executable)
+
+
 @contextmanager
 def ferry_server(
-    store: str, cache: Path, models: Sequence[str], *flags: str, listening_only: bool = False
+    store: str, folder: Path, models: Sequence[str], *flags: str, listening_only: bool = False
 ) -> Iterator[Target]:
     """ferry-server on a registry, ready; or only listening, for those who measure how long the rest takes."""
-    command = [str(Path(sys.executable).with_name("ferry-server")), "--log-format", "json", "--no-http"]
-    command += ["--port", "0", "--metrics-port", "0", "--store", store, "--cache", str(cache), *flags]
+    command = [str(python().with_name("ferry-server")), "--log-format", "json", "--no-http"]
+    command += ["--port", "0", "--metrics-port", "0", "--store", store, "--cache", str(folder), *flags]
     command += [part for model in models for part in ("--model", model)]
-    log = cache.with_suffix(".log")
+    log = folder.with_suffix(".log")
     with log.open("wb") as output, subprocess.Popen(command, stderr=output) as process:
         try:
             target = Target(psutil.Process(process.pid), f"127.0.0.1:{_port(log, process)}")
@@ -65,7 +87,7 @@ def ferry_server(
 @contextmanager
 def echo_server(method: str, reply_size: int, *model: Path) -> Iterator[Target]:
     """The bare server; with a model, it runs that for every request."""
-    command = [sys.executable, "-m", "bench.grpc_echo", method, str(reply_size), *map(str, model)]
+    command = [str(python()), "-m", "bench.grpc_echo", method, str(reply_size), *map(str, model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

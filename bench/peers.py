@@ -24,7 +24,7 @@ import psutil
 from bench.environments import PeerMissingError, environment
 from bench.grpc_servers import LIVE, START_SECONDS, Target
 from deploy.stack.ports import any_free
-from grpc_server.endpoint import SERVICE
+from grpc_server.client.steps import SERVICE
 from protos.grpc_service_pb2 import ModelReadyRequest, ModelReadyResponse
 
 # 0.22 of uvloop breaks this MLServer
@@ -48,7 +48,7 @@ def mlserver(folder: Path, model: str, file: Path, *, workers: int) -> Iterator[
     """
     python = environment(MLSERVER)
     port, settings = any_free(), folder / "settings.json"
-    described = {"parallel_workers": workers, "grpc_port": port, "http_port": any_free()}
+    described: dict[str, Any] = {"parallel_workers": workers, "grpc_port": port, "http_port": any_free()}
     described |= {"metrics_port": any_free(), "host": "127.0.0.1", "debug": False}
     settings.write_bytes(orjson.dumps({**described, "logging_settings": _QUIET}))
     served = {"name": model, "implementation": "mlserver_runtime.OnnxModel"}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
 
 from grpc_server.call import Call
+from grpc_server.channels import FollowedChannel
 from grpc_server.errors import ControlRefusedError, InvalidRequestError, NotServedError, shortened
-from grpc_server.models import FollowedModel, Models
+from grpc_server.models import Models
 from model_runtime.follower import FollowerObserver
 from model_runtime.follower.rules import Phase
 from model_runtime.served import ServedModel
@@ -33,7 +34,7 @@ class ModelControl(Protocol):
         ...
 
     async def load(self, name: str, call: Call) -> None:
-        """Serve the model `name`, written `NAME` or `NAME:CHANNEL`; return once it serves.
+        """Serve the channel `name`, written `NAME` or `NAME:CHANNEL`; return once it serves.
 
         Raises:
             RequestError: it is not served.
@@ -41,7 +42,7 @@ class ModelControl(Protocol):
         ...
 
     async def unload(self, name: str) -> None:
-        """Serve the model `name` no more.
+        """Serve the model `name` no more, or only one channel of it, written `NAME:CHANNEL`.
 
         Raises:
             RequestError: it is not served, or goes on being.
@@ -76,15 +77,15 @@ class ExplicitModels:
 
     Args:
         models: what is served; changed here.
-        follow: makes the model for a reference and starts to follow it; the observer is told of what happens.
+        follow: makes the channel for a reference and starts to follow it; the observer is told how it goes.
         leave: stops following it.
     """
 
     def __init__(
         self,
         models: Models,
-        follow: Callable[[ModelReference, FollowerObserver], FollowedModel],
-        leave: Callable[[FollowedModel], Awaitable[None]],
+        follow: Callable[[ModelReference, FollowerObserver], FollowedChannel],
+        leave: Callable[[FollowedChannel], Awaitable[None]],
     ) -> None:
         self._models = models
         self._follow = follow
@@ -94,47 +95,52 @@ class ExplicitModels:
 
     async def load(self, name: str, call: Call) -> None:
         """See `ModelControl`."""
-        reference = _reference(name)
+        reference = _reference(name, "load")
         async with self._turn(reference.model):
-            served = self._models.find(reference.model)
+            model = self._models.find(reference.model)
+            served = model.channel(reference.channel_or_default) if model is not None else None
             if served is None:
                 await self._load(reference, call)
-            elif served.follower.channel != reference.channel_or_default:
-                raise InvalidRequestError(
-                    f"failed to load {name!r}: {served.name!r} is served from channel "
-                    f"{served.follower.channel!r}; unload it first"
-                )
             else:
                 served.follower.wake()  # a load of what is loaded looks for something newer
 
     async def _load(self, reference: ModelReference, call: Call) -> None:
         news = _News(asyncio.get_running_loop())
-        model = self._follow(reference, news)
-        self._models.add(model)
+        channel = self._follow(reference, news)
+        self._models.add(channel)
         try:
             left = call.seconds_left()
             async with asyncio.timeout(LONGEST_LOAD if left is None else left):
-                await news.until(lambda: model.current is not None or _ended(model, news))
-            _require_serving(model, reference)
+                await news.until(lambda: channel.current is not None or _ended(channel, news))
+            _require_serving(channel, reference)
         except BaseException as error:
-            self._models.remove(model.name)
-            await asyncio.shield(self._leave(model))
+            self._models.remove(channel)
+            await asyncio.shield(self._leave(channel))
             if isinstance(error, TimeoutError):
-                raise InvalidRequestError(f"failed to load {reference.model!r}: it took too long") from error
+                raise InvalidRequestError(f"failed to load {str(reference)!r}: it took too long") from error
             raise
         self.unloaded -= {reference.model}
         log.info("loaded", model=reference.model, channel=reference.channel_or_default)
 
     async def unload(self, name: str) -> None:
         """See `ModelControl`."""
-        async with self._turn(name):
-            model = self._models.find(name)
-            if model is None:
+        reference = _reference(name, "unload")
+        async with self._turn(reference.model):
+            model = self._models.find(reference.model)
+            channels = [] if model is None else list(model.channels)
+            if reference.channel is not None:
+                channels = [channel for channel in channels if channel.name == reference.channel]
+            if model is None or not channels:
                 raise NotServedError(f"failed to unload {shortened(name)}: no such model is served here")
-            self._models.remove(name)
-            self.unloaded |= {name}
-            await asyncio.shield(self._leave(model))
-            log.info("unloaded", model=name)
+            if len(channels) == len(model.channels):
+                self.unloaded |= {reference.model}
+            for channel in channels:
+                self._models.remove(channel)
+            await asyncio.shield(self._leave_all(channels))
+            log.info("unloaded", model=reference.model, channels=[channel.name for channel in channels])
+
+    async def _leave_all(self, channels: Sequence[FollowedChannel]) -> None:
+        await asyncio.gather(*(self._leave(channel) for channel in channels))
 
     @contextlib.asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[None]:
@@ -175,25 +181,25 @@ class _News(FollowerObserver):
             self._loop.call_soon_threadsafe(self._heard.set)
 
 
-def _require_serving(model: FollowedModel, reference: ModelReference) -> None:
-    if model.current is None:
-        why = model.follower.report().last_error or "nothing is promoted in its channel"
+def _require_serving(channel: FollowedChannel, reference: ModelReference) -> None:
+    if channel.current is None:
+        why = channel.follower.report().last_error or "nothing is promoted in its channel"
         raise InvalidRequestError(f"failed to load {str(reference)!r}: {why}")
 
 
-def _ended(model: FollowedModel, news: _News) -> bool:
+def _ended(channel: FollowedChannel, news: _News) -> bool:
     """Whether the follower has looked, tried what there was, and serves nothing."""
-    return news.looked and model.follower.report().phase == Phase.FOLLOWING
+    return news.looked and channel.follower.report().phase == Phase.FOLLOWING
 
 
-def _reference(name: str) -> ModelReference:
+def _reference(name: str, verb: str) -> ModelReference:
     try:
         reference = ModelReference.parse(name)
     except UsageError as error:
-        raise InvalidRequestError(f"failed to load {shortened(name)}: {error}") from error
+        raise InvalidRequestError(f"failed to {verb} {shortened(name)}: {error}") from error
     if reference.version is not None:
         raise InvalidRequestError(
-            f"failed to load {shortened(name)}: a server follows a channel, so name {reference.model} or "
+            f"failed to {verb} {shortened(name)}: a server follows a channel, so name {reference.model} or "
             f"{reference.model}:CHANNEL; a request may name a version"
         )
     return reference

@@ -7,7 +7,8 @@ them from a third thread and may see a request half counted, which the next scra
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 # a model that learns all day makes thousands of versions; each would be a time series for ever
 KEPT_VERSIONS = 16
@@ -81,3 +82,21 @@ class ModelCounters:
             if oldest != version:
                 del self.versions[oldest]
         return counters
+
+
+def merged(parts: Sequence[Mapping[int, VersionCounters]]) -> Mapping[int, VersionCounters]:
+    """What is counted of each version, over several channels that serve it."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    versions: dict[int, list[VersionCounters]] = {}
+    for part in parts:
+        for version, counters in list(part.items()):
+            versions.setdefault(version, []).append(counters)
+    return {version: _sum(found) for version, found in versions.items()}
+
+
+def _sum(parts: Sequence[VersionCounters]) -> VersionCounters:
+    names = [each.name for each in fields(VersionCounters)]
+    total = VersionCounters(**{name: sum(getattr(part, name) for part in parts) for name in names})
+    total.last_ns = max(part.last_ns for part in parts)
+    return total

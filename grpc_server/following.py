@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from grpc_server.models import FollowedModel, SwapListener
+from grpc_server.channels import FollowedChannel
+from grpc_server.models import SwapListener
 from grpc_server.settings import ServerSettings
 from model_runtime.follower import Follower, FollowerObserver, FollowerSettings
 from model_runtime.heartbeat import HeartbeatReporter
@@ -28,7 +29,7 @@ class Following:
     Args:
         registry: where they look.
         settings: how often, and where they keep files.
-        references: the models to follow from the start.
+        references: the channels to follow from the start.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Following:
         self._registry = registry
         self._settings = settings
         self._watched = len(references) > MOST_DIRECT
-        self.models = [self._made(reference, watched=self._watched) for reference in references]
+        self.channels = [self._made(reference, watched=self._watched) for reference in references]
         self._reporter = HeartbeatReporter(registry, consumer=consumer_name(ROLE), role=ROLE, followers=())
         self._watch: HintWatch | None = None
         self._notify: Callable[[], object] = lambda: None
@@ -47,44 +48,44 @@ class Following:
         loop = asyncio.get_running_loop()
         self._notify = lambda: loop.call_soon_threadsafe(changed)
         changed()
-        for model in self.models:
-            self._begin(model)
+        for channel in self.channels:
+            self._begin(channel)
         self._reporter.start()
         if self._watched:
-            followers = [model.follower for model in self.models]
+            followers = [channel.follower for channel in self.channels]
             interval = self._settings.server_poll_seconds
             self._watch = HintWatch(self._registry.store, followers, interval=interval)
             self._watch.start()
 
-    def follow(self, reference: ModelReference, observer: FollowerObserver) -> FollowedModel:
-        """Follow one more model; the observer is told of what happens to it."""
-        model = self._made(reference, watched=False)
-        model.follower.observe(observer)
-        self.models.append(model)
-        self._begin(model)
-        return model
+    def follow(self, reference: ModelReference, observer: FollowerObserver) -> FollowedChannel:
+        """Follow one more channel; the observer is told of what happens to it."""
+        channel = self._made(reference, watched=False)
+        channel.follower.observe(observer)
+        self.channels.append(channel)
+        self._begin(channel)
+        return channel
 
-    async def leave(self, model: FollowedModel) -> None:
-        """Follow a model no more; whatever request holds its version keeps it."""
-        self.models.remove(model)
-        self._reporter.forget(model.follower)
-        await asyncio.to_thread(model.follower.stop, STOP_FOLLOWER)
-        model.close()
+    async def leave(self, channel: FollowedChannel) -> None:
+        """Follow a channel no more; whatever request holds a version of it keeps that."""
+        self.channels.remove(channel)
+        self._reporter.forget(channel.follower)
+        await asyncio.to_thread(channel.follower.stop, STOP_FOLLOWER)
+        channel.close()
         self._notify()
 
     async def stop(self) -> None:
         """Stop all of it."""
         if self._watch is not None:
             await asyncio.to_thread(self._watch.stop)
-        stops = [asyncio.to_thread(model.follower.stop, STOP_FOLLOWER) for model in self.models]
+        stops = [asyncio.to_thread(channel.follower.stop, STOP_FOLLOWER) for channel in self.channels]
         await asyncio.gather(*stops, asyncio.to_thread(self._reporter.stop))
 
-    def _begin(self, model: FollowedModel) -> None:
-        model.follower.observe(SwapListener(self._notify))
-        self._reporter.follow(model.follower)
-        model.follower.start()
+    def _begin(self, channel: FollowedChannel) -> None:
+        channel.follower.observe(SwapListener(self._notify))
+        self._reporter.follow(channel.follower)
+        channel.follower.start()
 
-    def _made(self, reference: ModelReference, *, watched: bool) -> FollowedModel:
+    def _made(self, reference: ModelReference, *, watched: bool) -> FollowedChannel:
         interval = FULL_READ_INTERVAL if watched else self._settings.server_poll_seconds
         follower = Follower(
             self._registry,
@@ -92,7 +93,7 @@ class Following:
             reference.channel_or_default,
             cache=self._settings.cache,
             state=ratchet_folder(self._settings),
-            settings=FollowerSettings(poll_interval=interval),
+            settings=FollowerSettings(poll_interval=interval, warm=self._settings.warm_limits()),
             consumer=consumer_name(ROLE),
         )
-        return FollowedModel(follower)
+        return FollowedChannel(follower)

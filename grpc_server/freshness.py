@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from grpc_server.models import FollowedModel
+from grpc_server.channels import FollowedChannel
 from registry.documents import utc_now
 
 
-def generations_behind(model: FollowedModel) -> int | None:
+def generations_behind(channel: FollowedChannel) -> int | None:
     """How many generations are newer than the one that serves, as far as is known; None before any is."""
-    newest = model.follower.newest
+    newest = channel.follower.newest
     if newest is None:
         return None
-    current = model.current
+    current = channel.current
     return newest.generation - (0 if current is None else min(current.served.generation, newest.generation))
 
 
-def seconds_behind(model: FollowedModel) -> float | None:
+def seconds_behind(channel: FollowedChannel) -> float | None:
     """Seconds since the newest generation was promoted, if another one serves; 0 if it serves itself.
 
     None before any is known. By the clock of whoever promoted it and this machine's.
     """
-    newest = model.follower.newest
+    newest = channel.follower.newest
     if newest is None:
         return None
-    return _since(newest.at) if generations_behind(model) else 0.0
+    return _since(newest.at) if generations_behind(channel) else 0.0
 
 
-def read_age(model: FollowedModel) -> float | None:
+def read_age(channel: FollowedChannel) -> float | None:
     """Seconds since the channel was last read; None before it was."""
-    read = model.follower.report().polled_at
+    read = channel.follower.report().polled_at
     return None if read is None else _since(read)
 
 

@@ -14,8 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from grpc_server import freshness
+from grpc_server.channels import FollowedChannel
 from grpc_server.counters import VersionCounters
-from grpc_server.models import FollowedModel, Models
+from grpc_server.models import Models
 from grpc_server.offering import Offering
 from grpc_server.provenance import newest_event_time
 
@@ -77,68 +78,80 @@ _PER_VERSION = (
 
 
 @dataclass(frozen=True, slots=True)
-class _PerModel:
+class _PerChannel:
     family: type[CounterMetricFamily | GaugeMetricFamily]
     name: str
     text: str
-    value: Callable[[FollowedModel], float | None]
+    value: Callable[[FollowedChannel], float | None]
 
 
-_PER_MODEL = (
-    _PerModel(
+_PER_CHANNEL = (
+    _PerChannel(
         GaugeMetricFamily,
         "ferry_model_ready",
         "Whether a version serves",
         lambda m: float(m.current is not None),
     ),
-    _PerModel(
+    _PerChannel(
         GaugeMetricFamily,
         "ferry_channel_expired",
         "Whether nobody vouched for the channel's freshness in time",
         lambda m: float(m.follower.expired),
     ),
-    _PerModel(CounterMetricFamily, "ferry_swaps", "Generations put to serve", lambda m: m.counters.swaps),
-    _PerModel(
+    _PerChannel(CounterMetricFamily, "ferry_swaps", "Generations put to serve", lambda m: m.counters.swaps),
+    _PerChannel(
         CounterMetricFamily,
         "ferry_swap_seconds",
         "Seconds from seeing a generation to serving it, over all swaps",
         lambda m: m.counters.swap_seconds,
     ),
-    _PerModel(
+    _PerChannel(
         GaugeMetricFamily,
         "ferry_last_swap_seconds",
         "Seconds from seeing the newest generation to serving it",
         lambda m: m.counters.last_swap_seconds,
     ),
-    _PerModel(
+    _PerChannel(
         CounterMetricFamily,
         "ferry_follower_failures",
         "Transient failures while following a channel",
         lambda m: m.counters.follower_failures,
     ),
-    _PerModel(
+    _PerChannel(
         GaugeMetricFamily,
         "ferry_generations_behind",
         "Generations of the channel that are newer than the one that serves, as far as the channel was read",
         freshness.generations_behind,
     ),
-    _PerModel(
+    _PerChannel(
         GaugeMetricFamily,
         "ferry_seconds_behind",
         "How long the channel has had a generation that does not serve here; 0 while its newest one does",
         freshness.seconds_behind,
     ),
-    _PerModel(
+    _PerChannel(
         GaugeMetricFamily,
         "ferry_channel_read_age_seconds",
         "Seconds since the channel was last read: how old the other figures are when the store is away",
         freshness.read_age,
     ),
-    _PerModel(
+    _PerChannel(
         GaugeMetricFamily,
         "ferry_follower_failing_seconds",
         "How long following has failed without a success; 0 while it works",
         lambda m: m.failing_seconds(),
+    ),
+    _PerChannel(
+        GaugeMetricFamily,
+        "ferry_warm_versions",
+        "Versions that can be asked by number",
+        lambda m: len(m.by_version),
+    ),
+    _PerChannel(
+        GaugeMetricFamily,
+        "ferry_warm_bytes",
+        "Memory that the warm versions take, as estimated from their files",
+        lambda m: m.follower.warm_size,
     ),
 )
 
@@ -180,7 +193,7 @@ class ModelCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric, as it is now."""
         yield from self._per_version()
-        yield from self._per_model()
+        yield from self._per_channel()
         yield from self._per_offering()
         yield self._refusals()
 
@@ -188,37 +201,37 @@ class ModelCollector(Collector):
         for metric in _PER_VERSION:
             family = UnknownMetricFamily(metric.name, metric.text, labels=("model", "version"))
             for model in self._models:
-                for version, counters in list(model.counters.versions.items()):
+                for version, counters in model.versions().items():
                     family.add_metric((model.name, str(version)), metric.value(counters))
             yield family
 
-    def _per_model(self) -> Iterator[Metric]:
-        for metric in _PER_MODEL:
+    def _per_channel(self) -> Iterator[Metric]:
+        for metric in _PER_CHANNEL:
             family = metric.family(metric.name, metric.text, labels=("model", "channel"))
-            for model in self._models:
-                value = metric.value(model)
+            for channel in self._models.channels():
+                value = metric.value(channel)
                 if value is not None:
-                    family.add_metric(_labels(model), value)
+                    family.add_metric(_labels(channel), value)
             yield family
 
     def _per_offering(self) -> Iterator[Metric]:
         for metric in _PER_OFFERING:
             family = GaugeMetricFamily(metric.name, metric.text, labels=("model", "channel"))
-            for model in self._models:
-                value = None if model.current is None else metric.value(model.current)
+            for channel in self._models.channels():
+                value = None if channel.current is None else metric.value(channel.current)
                 if value is not None:
-                    family.add_metric(_labels(model), value)
+                    family.add_metric(_labels(channel), value)
             yield family
 
     def _refusals(self) -> Metric:
         family = CounterMetricFamily(
             "ferry_refusals", "Candidates refused", labels=("model", "channel", "gate")
         )
-        for model in self._models:
-            for gate, count in list(model.counters.refusals.items()):
-                family.add_metric((*_labels(model), gate), count)
+        for channel in self._models.channels():
+            for gate, count in list(channel.counters.refusals.items()):
+                family.add_metric((*_labels(channel), gate), count)
         return family
 
 
-def _labels(model: FollowedModel) -> tuple[str, str]:
-    return model.name, model.follower.channel
+def _labels(channel: FollowedChannel) -> tuple[str, str]:
+    return channel.model, channel.name

@@ -19,8 +19,6 @@ from registry.errors import UsageError
 READ_SECONDS = 30.0
 """A connection that asks nothing for so long is closed, since each holds a thread."""
 
-_JSON = [("Content-Type", "application/json")]
-
 Ready = Callable[[], tuple[bool, Mapping[str, Any]]]
 """Tells whether this process is ready, and what there is to say about it; asked on any thread."""
 
@@ -73,10 +71,14 @@ class MetricsServer:
     def _answer(self, environ: Any, start_response: Any) -> Any:
         path = environ["PATH_INFO"]
         if path == "/health/live":
-            start_response("200 OK", _JSON)
-            return [orjson.dumps({"live": True})]
+            return _json(start_response, "200 OK", {"live": True})
         if path == "/health/ready":
             ready, detail = self._ready()
-            start_response("200 OK" if ready else "503 Service Unavailable", _JSON)
-            return [orjson.dumps({"ready": ready, **detail})]
+            status = "200 OK" if ready else "503 Service Unavailable"
+            return _json(start_response, status, {"ready": ready, **detail})
         return self._metrics(environ, start_response)
+
+
+def _json(start_response: Any, status: str, document: Mapping[str, Any]) -> list[bytes]:
+    start_response(status, [("Content-Type", "application/json")])
+    return [orjson.dumps(document)]

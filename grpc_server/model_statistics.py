@@ -16,7 +16,7 @@ def statistics_of(model: FollowedModel, version: int | None = None) -> list[pb.M
     """What is counted of a model, or of one version of it, in the order of versions."""
     return [
         _described(model.name, number, counters)
-        for number, counters in sorted(model.counters.versions.items())
+        for number, counters in sorted(model.versions().items())
         if version in (None, number)
     ]
 

@@ -1,149 +1,130 @@
-"""The models this server serves, by name, each with its follower and the versions it keeps warm."""
+"""The models this server serves, by name, each with the channels it follows of them."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from grpc_server.counters import ModelCounters
+from grpc_server.channels import FollowedChannel
+from grpc_server.counters import VersionCounters, merged
 from grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError, shortened
 from grpc_server.offering import Offering
-from model_runtime.follower import Follower, FollowerObserver
-from model_runtime.follower.rules import Refusal
+from model_runtime.follower import FollowerObserver
 from model_runtime.served import ServedModel
+from registry.names import is_name
 
 # no store holds more than ten digits' worth of versions
 LONGEST_VERSION = 10
 
 
-@dataclass(frozen=True, slots=True)
-class _Warm:
-    """What can be asked right now; replaced as a whole."""
-
-    current: Offering | None = None
-    canary: Offering | None = None
-    by_version: Mapping[int, Offering] = field(default_factory=dict)
-
-
-class FollowedModel(FollowerObserver):
-    """One model of this server.
-
-    The offering of a new version is made on the follower's thread, so that no request waits for it, and
-    becomes visible by one assignment.
+class FollowedModel:
+    """One model, by one or more of its channels; it never changes, another takes its place.
 
     Args:
-        follower: follows the model's channel; not started yet.
+        channels: the channels followed; the first of them answers requests that name nothing.
     """
 
-    def __init__(self, follower: Follower) -> None:
-        self.name = follower.model
-        self.follower = follower
-        self.counters = ModelCounters()
-        self._warm = _Warm()
-        self._failure: tuple[str, float] | None = None
-        follower.observe(self)
-        follower.answers = self.counters.answers
+    def __init__(self, channels: Sequence[FollowedChannel]) -> None:
+        self.channels = tuple(channels)
+        self.default = self.channels[0]
+        self.name = self.default.model
+        self._by_name = {channel.name: channel for channel in reversed(self.channels)}
 
     @property
     def current(self) -> Offering | None:
-        """The version that serves, None until there is one."""
-        return self._warm.current
+        """What answers requests that name nothing, None until there is something."""
+        return self.default.current
 
     @property
     def warm_versions(self) -> list[int]:
-        """The versions that can be asked, the one that serves first."""
-        return list(self._warm.by_version)
+        """The versions that can be asked by number, the one that serves first."""
+        return list(dict.fromkeys(number for channel in self.channels for number in channel.by_version))
+
+    def versions(self) -> Mapping[int, VersionCounters]:
+        """What is counted of each version, over all channels."""
+        return merged([channel.counters.versions for channel in self.channels])
+
+    def channel(self, name: str) -> FollowedChannel | None:
+        """The channel `name`, None where it is not followed."""
+        return self._by_name.get(name)
 
     def take(self, version: str, request_id: str = "") -> Offering:
-        """What answers a request for `version`, as the protocol writes it; empty for what serves.
+        """What answers a request.
 
-        While a canary runs, the request's id decides between the two; one without an id is drawn by lot.
+        Args:
+            version: what the protocol calls so: a version's number, a channel's name, or empty for what the
+                first channel serves. Digits are always a number.
+            request_id: decides between what serves and its canary.
 
         Raises:
             NotReadyError: nothing serves yet.
-            NotServedError: the version is not warm here.
-            InvalidRequestError: it is no version number.
+            NotServedError: the version is not warm here, or the channel not followed.
+            InvalidRequestError: it can be neither.
         """
-        warm = self._warm
-        if warm.current is None:
-            raise NotReadyError(self._why_not_ready())
         if not version:
-            return warm.current if warm.canary is None else _drawn(warm.current, warm.canary, request_id)
-        found = warm.by_version.get(_version_number(version))
-        if found is None:
-            listed = ", ".join(str(number) for number in warm.by_version)
-            raise NotServedError(f"model {self.name!r} has no warm version {version}; warm here: {listed}")
-        return found
+            return self.default.take(request_id)
+        if version.isascii() and version.isdigit() and len(version) <= LONGEST_VERSION:
+            return self._numbered(int(version))
+        channel = self._by_name.get(version)
+        if channel is None:
+            raise self._no_channel(version)
+        return channel.take(request_id)
 
-    def failing_seconds(self) -> float:
-        """How long following has been failing without a success in between; 0 while it works."""
-        failure = self._failure
-        if failure is None or self.follower.report().last_error != failure[0]:
-            return 0.0
-        return time.monotonic() - failure[1]
+    def _numbered(self, version: int) -> Offering:
+        for channel in self.channels:
+            found = channel.by_version.get(version)
+            if found is not None:
+                return found
+        if not any(channel.by_version for channel in self.channels):
+            self.default.take()
+            raise NotReadyError(f"model {self.name!r} does not serve yet")  # unless it does by now
+        raise NotServedError(f"model {self.name!r} has no warm version {version}; {self._warm_here()}")
 
-    # --- on the follower's thread -----------------------------------------------------------------
+    def _no_channel(self, text: str) -> NotServedError | InvalidRequestError:
+        named = is_name(text) and not text.isdigit()
+        reason = (
+            f"model_version {shortened(text)} is no version and no channel that is followed of model "
+            f"{self.name!r}: use a number, a channel's name, or leave it empty for channel "
+            f"{self.default.name!r}; {self._warm_here()}"
+        )
+        return NotServedError(reason) if named else InvalidRequestError(reason)
 
-    def swapped(self, served: ServedModel, seconds: float) -> None:
-        """Offer `served`, and go on offering the version before it."""
-        known = {id(offering.served): offering for offering in self._warm.by_version.values()}
-        current = self._offer(served)
-        canary = self._offer(served.canary.model) if served.canary is not None else None
-        by_version = {offering.served.version: offering for offering in (current, canary) if offering}
-        previous = self.follower.previous
-        if previous is not None and previous.version not in by_version:
-            by_version[previous.version] = known.get(id(previous)) or self._offer(previous)
-        self._warm = _Warm(current, canary, by_version)
-        self.counters.swaps += 1
-        self.counters.swap_seconds += seconds
-        self.counters.last_swap_seconds = seconds
-
-    def refused(self, refusal: Refusal) -> None:
-        """Count it."""
-        self.counters.refusals[refusal.gate] += 1
-
-    def failed(self, reason: str) -> None:
-        """Count it, and remember since when."""
-        since = time.monotonic() - self.failing_seconds()
-        self._failure = (reason, since)
-        self.counters.follower_failures += 1
-
-    def close(self) -> None:
-        """Offer nothing from now on; to be called once nothing follows any more."""
-        self._warm = _Warm()
-
-    def _offer(self, served: ServedModel) -> Offering:
-        return Offering(served, self.counters.of_version(served.version))
-
-    def _why_not_ready(self) -> str:
-        report = self.follower.report()
-        text = f"model {self.name!r} does not serve yet: {report.phase} channel {report.channel!r}"
-        if report.last_error:
-            return f"{text}; {report.last_error}"
-        return f"{text}; nothing is promoted there yet" if report.phase == "following" else text
+    def _warm_here(self) -> str:
+        lists = [", ".join(map(str, channel.by_version)) or "nothing" for channel in self.channels]
+        if len(lists) == 1:
+            return f"warm here: {lists[0]}"
+        pairs = zip(lists, self.channels, strict=True)
+        return "warm here: " + "; ".join(
+            f"{versions} of channel {channel.name}" for versions, channel in pairs
+        )
 
 
 class Models:
     """All models of this server.
 
     Args:
-        models: what is served from the start.
-        optional: names of those without which the server is ready all the same.
+        channels: what is followed from the start; of each model, the first channel answers requests that name
+            nothing.
+        optional: models, and channels as MODEL:CHANNEL, without which the server is ready all the same.
     """
 
-    def __init__(self, models: Sequence[FollowedModel], optional: Iterable[str] = ()) -> None:
-        self._models = {model.name: model for model in models}
+    def __init__(self, channels: Iterable[FollowedChannel] = (), optional: Iterable[str] = ()) -> None:
+        self._models: dict[str, FollowedModel] = {}
         self._optional = frozenset(optional)
+        for channel in channels:
+            self.add(channel)
 
-    def add(self, model: FollowedModel) -> None:
-        """Serve `model` too."""
+    def add(self, channel: FollowedChannel) -> None:
+        """Serve `channel` too."""
+        known = self._models.get(channel.model)
+        model = FollowedModel([*(known.channels if known is not None else ()), channel])
         self._models = {**self._models, model.name: model}
 
-    def remove(self, name: str) -> None:
-        """Serve the model `name` no more; requests that have taken its version keep it."""
-        self._models = {known: model for known, model in self._models.items() if known != name}
+    def remove(self, channel: FollowedChannel) -> None:
+        """Serve `channel` no more; requests that have taken a version of it keep that."""
+        left = [each for each in self.get(channel.model).channels if each is not channel]
+        changed = {channel.model: FollowedModel(left)} if left else {}
+        others = {name: model for name, model in self._models.items() if left or name != channel.model}
+        self._models = {**others, **changed}
 
     def find(self, name: str) -> FollowedModel | None:
         """The model called `name`, None where it is not served here."""
@@ -151,6 +132,10 @@ class Models:
 
     def __iter__(self) -> Iterator[FollowedModel]:
         return iter(self._models.values())
+
+    def channels(self) -> Iterator[FollowedChannel]:
+        """All channels of all models."""
+        return (channel for model in self for channel in model.channels)
 
     def get(self, name: str) -> FollowedModel:
         """The model called `name`.
@@ -166,12 +151,12 @@ class Models:
 
     @property
     def ready(self) -> bool:
-        """Whether every model that is required has a version that serves."""
-        return all(model.current is not None for model in self if self.requires(model.name))
+        """Whether every channel that is required has a version that serves."""
+        return all(channel.current is not None for channel in self.channels() if self.requires(channel))
 
-    def requires(self, name: str) -> bool:
-        """Whether the server is ready only when that model serves."""
-        return name not in self._optional
+    def requires(self, channel: FollowedChannel) -> bool:
+        """Whether the server is ready only when that channel serves."""
+        return not channel.found and self._optional.isdisjoint((channel.model, str(channel)))
 
 
 class SwapListener(FollowerObserver):
@@ -183,16 +168,3 @@ class SwapListener(FollowerObserver):
     def swapped(self, served: ServedModel, seconds: float) -> None:  # noqa: ARG002 - the observer's form
         """Pass it on."""
         self._notify()
-
-
-def _drawn(current: Offering, canary: Offering, request_id: str) -> Offering:
-    key = request_id.encode() or os.urandom(8)
-    return current if current.served.chosen_for(key) is current.served else canary
-
-
-def _version_number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_VERSION):
-        raise InvalidRequestError(
-            f"model_version {shortened(text)} is no version: use 1, 2, 3 …, or leave it empty for what serves"
-        )
-    return int(text)

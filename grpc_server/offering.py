@@ -35,6 +35,7 @@ class Offering:
     Args:
         served: the version, under one generation of its channel.
         counters: where its requests are counted.
+        before: the same session under another generation, which knows already what its runs cost.
     """
 
     __slots__ = (
@@ -42,7 +43,9 @@ class Offering:
         "joining_proven", "name", "outputs", "plain", "provenance", "served", "session", "writer",
     )  # fmt: skip
 
-    def __init__(self, served: ServedModel, counters: VersionCounters) -> None:
+    def __init__(
+        self, served: ServedModel, counters: VersionCounters, before: Offering | None = None
+    ) -> None:
         self.served = served
         self.name = served.name
         self.session = served.session
@@ -60,8 +63,11 @@ class Offering:
         self.joinable = bool(contracts) and all(each.shape[:1] == (FREE,) for each in contracts)
         self.joining_proven = False
         self._batched_outputs = {spec.name for spec in served.manifest.outputs if spec.shape[:1] == (FREE,)}
-        self.costs = RunCosts()
-        probe(self.session, served.manifest, self.costs, self.weight(zeros(served.manifest), 1))
+        self.costs: RunCosts = RunCosts() if before is None else before.costs
+        if before is None:
+            probe(self.session, served.manifest, self.costs, self.weight(zeros(served.manifest), 1))
+        else:
+            self.joinable, self.joining_proven = before.joinable, before.joining_proven
 
     def plain_input(self, tensor: ModelInferRequest.InferInputTensor) -> PlainInput | None:
         """How to read the data of requests that describe their one input as `tensor` does.

@@ -52,7 +52,7 @@ async def serve(settings: ServerSettings) -> None:
     security = security_of(settings)
     registry = open_registry(settings)
     following = Following(registry, settings, settings.references())
-    models = Models(following.models, settings.optional_models())
+    models = Models(following.channels, settings.optional_models())
     with _observers(settings) as observers:
         control = _control(models, following, settings)
         server = _Server.around(models, settings, control, security, observers)
@@ -67,7 +67,7 @@ async def serve(settings: ServerSettings) -> None:
                 http_port=http_port,
                 metrics_port=metrics_port,
                 store=registry.store.url,
-                models=[f"{model.name}:{model.follower.channel}" for model in models],
+                models=[str(channel) for channel in models.channels()],
                 tls=_tls(security),
                 tokens=security.guard is not None,
             )
@@ -110,8 +110,9 @@ class _Server:
         return cls(models, handlers, health, transport, executor, mirror, security)
 
     def report_health(self) -> None:
-        serving = {model.name: model.current is not None for model in self.models}
-        self.health.report({**serving, SERVER: self.models.ready})
+        models = {model.name: model.current is not None for model in self.models}
+        channels = {str(channel): channel.current is not None for channel in self.models.channels()}
+        self.health.report({**models, **channels, SERVER: self.models.ready})
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether requests are welcome, and what there is to say about it."""

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from grpc_server.models import FollowedModel, Models
+from grpc_server.channels import FollowedChannel
+from grpc_server.models import Models
 from registry.documents import utc_now
 
 
 def readiness(models: Models) -> dict[str, Any]:
-    """For each model what it serves and how following it goes, as JSON."""
-    return {"models": {model.name: _of_model(model, models.requires(model.name)) for model in models}}
+    """For each channel what it serves and how following it goes, as JSON.
+
+    A model's first channel goes by the model's name alone, as in requests, the others as MODEL:CHANNEL.
+    """
+    return {
+        "models": {
+            str(channel) if channel is not model.default else model.name: _of_channel(
+                channel, models.requires(channel)
+            )
+            for model in models
+            for channel in model.channels
+        }
+    }
 
 
-def _of_model(model: FollowedModel, required: bool) -> dict[str, Any]:
-    report = model.follower.report()
-    failing = model.failing_seconds()
+def _of_channel(channel: FollowedChannel, required: bool) -> dict[str, Any]:
+    report = channel.follower.report()
+    failing = channel.failing_seconds()
     read = None if report.polled_at is None else (utc_now() - report.polled_at).total_seconds()
     return {
-        "ready": model.current is not None,
+        "ready": channel.current is not None,
         "required": required,
         "channel": report.channel,
         "phase": report.phase,
         "version": report.version,
         "generation": report.generation,
+        "warm": list(channel.by_version),
         "channel_read_seconds_ago": None if read is None else round(read, 1),
         "failing_seconds": round(failing, 1),
-        "channel_expired": model.follower.expired,
+        "channel_expired": channel.follower.expired,
         "last_error": report.last_error,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from grpc_server.call import Call
+from grpc_server.channels import FollowedChannel
 from grpc_server.control import ModelControl
 from grpc_server.errors import InvalidRequestError, UnsupportedError, shortened
 from grpc_server.models import FollowedModel, Models
@@ -83,16 +84,32 @@ class RepositoryHandlers:
 
 
 def _entries(model: FollowedModel) -> Iterator[_Index]:
-    warm = sorted(model.warm_versions)
-    for version in warm:
-        yield _Index(name=model.name, version=str(version), state=READY)
-    if not warm:
-        report = model.follower.report()
-        idle = report.phase == Phase.FOLLOWING
-        reason = report.last_error or (
-            f"nothing is promoted in channel {report.channel!r}" if idle else str(report.phase)
-        )
-        yield _Index(name=model.name, state=UNAVAILABLE if idle else LOADING, reason=reason)
+    for version in sorted(model.warm_versions):
+        yield _Index(name=model.name, version=str(version), state=READY, reason=_serves(model, version))
+    for channel in model.channels:
+        if channel.current is None:
+            yield _unready(channel, named=len(model.channels) > 1)
+
+
+def _serves(model: FollowedModel, version: int) -> str:
+    """Which channels the version serves; empty, as Triton has it, where there is one channel anyway."""
+    if len(model.channels) == 1:
+        return ""
+    names = [each.name for each in model.channels if each.current and each.current.served.version == version]
+    return f"serves {', '.join(names)}" if names else ""
+
+
+def _unready(channel: FollowedChannel, *, named: bool) -> _Index:
+    """A channel without a version; where a model has several, its name stands in the version's place."""
+    report = channel.follower.report()
+    idle = report.phase == Phase.FOLLOWING
+    nothing = f"nothing is promoted in channel {report.channel!r}" if idle else str(report.phase)
+    return _Index(
+        name=channel.model,
+        version=channel.name if named else "",
+        state=UNAVAILABLE if idle else LOADING,
+        reason=report.last_error or nothing,
+    )
 
 
 def _require_one_repository(name: str) -> None:

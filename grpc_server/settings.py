@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from grpc_server.execution.policy import ExecutionPolicy, QueueLimits, parse_batching
+from model_runtime.pool import WarmLimits
 from registry.errors import UsageError
 from registry.logs import LogFormat
 from registry.names import ModelReference
@@ -49,6 +50,10 @@ class ServerSettings(Settings):
     server_http_port: Port = 8000
     server_model_control: ControlMode = ControlMode.FIXED
 
+    # what stays loaded, for each channel: see model_runtime/pool.py; versions are counted so far back, too
+    server_warm_versions: int = Field(default=5, ge=2, le=16)
+    server_warm_mib: int = Field(default=64, ge=0)
+
     # how requests run: see execution/policy.py
     server_batching: Annotated[tuple[str, ...], NoDecode] = ()
     server_inline_us: int = Field(default=1000, ge=0)
@@ -84,19 +89,34 @@ class ServerSettings(Settings):
     def references(self) -> list[ModelReference]:
         """The models to serve and the channels to follow.
 
+        Of a model with several channels the first answers requests that name neither version nor channel.
+
         Raises:
-            UsageError: none is named, one is named twice, or one is of no known form.
+            UsageError: none is named, one is named twice, one is of no known form, or could not be asked for.
         """
         if not self.server_models and self.server_model_control is ControlMode.FIXED:
             raise UsageError(
                 "no model to serve: name one with --model NAME[:CHANNEL] or in FERRY_SERVER_MODELS"
             )
         references = [_reference(text) for text in self.server_models]
-        names = [reference.model for reference in references]
-        for name in names:
-            if names.count(name) > 1:
-                raise UsageError(f"model {name} is named twice; one server follows one channel of a model")
+        seen: set[str] = set()
+        for reference in references:
+            name = f"{reference.model}:{reference.channel_or_default}"
+            if name in seen:
+                raise UsageError(f"{name} is named twice; name each channel of a model once")
+            if reference.channel_or_default.isdigit() and reference.model in {
+                each.partition(":")[0] for each in seen
+            }:
+                raise UsageError(
+                    f"{name} could not be asked for: digits mean a version in requests, so a channel named "
+                    f"so must be the first of its model"
+                )
+            seen.add(name)
         return references
+
+    def warm_limits(self) -> WarmLimits:
+        """How much stays loaded for each channel."""
+        return WarmLimits(self.server_warm_versions, self.server_warm_mib * MIB)
 
     @property
     def metrics_host(self) -> str:
@@ -104,12 +124,14 @@ class ServerSettings(Settings):
         return self.server_metrics_host or self.server_host
 
     def optional_models(self) -> frozenset[str]:
-        """Names of the models without which the server is ready all the same.
+        """Names of models, and of channels as MODEL:CHANNEL, without which the server is ready all the same.
 
         Raises:
             UsageError: one of them is not among those to serve.
         """
-        served = {reference.model for reference in self.references()}
+        references = self.references()
+        served = {reference.model for reference in references}
+        served |= {f"{each.model}:{each.channel_or_default}" for each in references}
         stray = sorted(set(self.server_optional_models) - served)
         if stray and self.server_model_control is ControlMode.FIXED:
             raise UsageError(f"model {stray[0]} is optional and not among those to serve")

@@ -50,7 +50,7 @@ class WarmPool:
     Attributes:
         current: what serves.
         previous: what served before the present session, without the canary it may have had.
-        warm: all versions, each once: what serves, its canary, what served before, then the most recent first.
+        warm: each version once: what serves, its canary, what served before, then the most recent first.
     """
 
     def __init__(self, limits: WarmLimits | None = None) -> None:
@@ -82,8 +82,10 @@ class WarmPool:
             self._kept[digest] = _alone(model)
         self._drop()
         ordered = (*_parts(served), *_parts(self.previous), *reversed(self._kept.values()))
-        # the first of each stays: a copy without its canary comes after what serves
-        self.warm = tuple({model.manifest.digest: model for model in reversed(ordered)}.values())[::-1]
+        warm: dict[str, ServedModel] = {}
+        for model in ordered:
+            warm.setdefault(model.manifest.digest, model)
+        self.warm = tuple(warm.values())
 
     def _drop(self) -> None:
         sizes = {digest: model.session.memory for digest, model in self._kept.items()}
@@ -102,4 +104,3 @@ def _parts(served: ServedModel | None) -> tuple[ServedModel, ...]:
 
 def _alone(served: ServedModel) -> ServedModel:
     return served if served.canary is None else replace(served, canary=None)
-

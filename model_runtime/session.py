@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from model_runtime.memory import session_bytes
 from registry.errors import RefusedError
 
 Array = npt.NDArray[Any]
@@ -55,6 +56,9 @@ class OnnxSession:
     Args:
         path: the verified file. A path costs the event loop less than bytes do while the session is made.
 
+    Attributes:
+        memory: bytes that it takes, as estimated from the file.
+
     Raises:
         RefusedError: ONNX Runtime cannot load it (gate `load`).
     """
@@ -70,6 +74,7 @@ class OnnxSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         try:
+            self.memory = session_bytes(path)
             self._session = onnxruntime.InferenceSession(
                 str(path), sess_options=options, providers=["CPUExecutionProvider"]
             )

@@ -40,11 +40,9 @@ class Consumers:
         """
         for listed in self._store.list(keys.CONSUMERS):
             try:
-                stored = self._store.get(listed.key)
+                heartbeat = Heartbeat.decode(self._store.get(listed.key).data, key=listed.key)
             except ObjectMissingError:  # it left since it was listed
                 continue
-            try:
-                heartbeat = Heartbeat.decode(stored.data, key=listed.key)
             except UntrustedAnswerError as error:
                 if on_unreadable is not None:
                     on_unreadable(str(error))

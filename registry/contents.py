@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from registry.garbage import COLLECTED_SUFFIX, MARK_SUFFIX, MARKS, digests_below, is_hex_digest
-from registry.keys import HINT
+from registry.keys import BLOBS, HINT
 from registry.log import SUFFIX, AppendLog
 from registry.names import is_name
 from registry.refusals import is_record
 from registry.stores.base import Listed
 
-BLOBS = "blobs/sha256/"
 RUNS = "garbage/runs/"
 
 K = TypeVar("K")

@@ -61,6 +61,8 @@ class Convergence:
     serving: tuple[Service, ...]
     late: tuple[Service, ...]
     silent: tuple[Service, ...]
+    unreadable: int = 0
+    """Heartbeats that cannot be read, so that nobody knows whether their consumers serve it."""
 
     @property
     def refusing(self) -> tuple[Service, ...]:
@@ -74,14 +76,15 @@ class Convergence:
             if self.serving
             else f"{generation} is written; no live consumer follows it"
         )
-        return told + (
-            f"; {len(self.silent)} went silent before they did, `ferry status` names them"
-            if self.silent
-            else ""
-        )
+        unknown = {
+            "went silent before they did": len(self.silent),
+            "heartbeat(s) cannot be read": self.unreadable,
+        }
+        doubts = [f"; {count} {what}" for what, count in unknown.items() if count]
+        return told + "".join(doubts) + (", `ferry status` names them" if doubts else "")
 
 
-def convergence(found: Iterable[Service], entry: ChannelEntry) -> Convergence:
+def convergence(found: Iterable[Service], entry: ChannelEntry, *, unreadable: int = 0) -> Convergence:
     """Sort the consumers of the entry's channel by whether they serve its generation."""
     followers = [
         service
@@ -94,6 +97,7 @@ def convergence(found: Iterable[Service], entry: ChannelEntry) -> Convergence:
         serving=tuple(s for s in followers if not s.stale and s.reached(entry.generation)),
         late=tuple(service for service in behind if not service.stale),
         silent=tuple(service for service in behind if service.stale),
+        unreadable=unreadable,
     )
 
 
@@ -131,7 +135,9 @@ def wait_until_served(
             if written_at is None:
                 written_at = registry.channel(entry.model, entry.channel).written_at(entry)
             now = written_at + timedelta(seconds=clock() - began)
-            standing = convergence(services(registry.consumers.all(), now), entry)
+            faults: list[str] = []
+            found = services(registry.consumers.all(faults.append), now)
+            standing = convergence(found, entry, unreadable=len(faults))
         except StoreUnreachableError:
             if clock() >= deadline:
                 raise

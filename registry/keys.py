@@ -5,6 +5,7 @@ from __future__ import annotations
 from registry.digests import hex_of
 
 NUMBER_WIDTH = 10
+BLOBS = "blobs/sha256/"
 CONSUMERS = "consumers/"
 HINT = "hint.json"
 MODELS = "models/"
@@ -12,7 +13,7 @@ MODELS = "models/"
 
 def blob(digest: str) -> str:
     """The key of a model file."""
-    return f"blobs/sha256/{hex_of(digest)}"
+    return f"{BLOBS}{hex_of(digest)}"
 
 
 def versions(model: str) -> str:

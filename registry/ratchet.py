@@ -25,6 +25,7 @@ import orjson
 
 from registry.digests import hex_of
 from registry.errors import BrokenChainError, UsageError
+from registry.stores.folder import sync_folder
 
 _STORE_DIGITS = 16
 
@@ -144,7 +145,7 @@ class Ratchet:
             opened.flush()
             os.fsync(opened.fileno())
         incoming.replace(self.file)
-        _sync_folder(self.file.parent)
+        sync_folder(self.file.parent)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -187,12 +188,3 @@ def _decode(data: bytes) -> Mark:
 def _check(mark: Mark) -> str:
     # against a disk that flips a bit or a hand that slips; who can write here can remove the file too
     return hashlib.sha256(f"{mark.generation} {mark.digest}".encode()).hexdigest()[:16]
-
-
-def _sync_folder(folder: Path) -> None:
-    # the file's bytes are synced already; its name is not before the folder is
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

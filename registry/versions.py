@@ -23,7 +23,7 @@ from registry.hints import Hints
 from registry.log import AppendLog
 from registry.names import require_name
 from registry.signing.seal import UNSEALED, Seal
-from registry.stores.base import ObjectMissingError, Store
+from registry.stores.base import ObjectMissingError, Store, require_size
 
 # every loser of a race sees the winner's number, so this many publishers may race for one model
 PUBLISH_ATTEMPTS = 64
@@ -133,9 +133,7 @@ class Versions:
         """
         manifest = self.get(version)
         self.seal.require(manifest)
-        key = keys.blob(manifest.blob.digest)
-        listed = next(iter(self._store.list(key)), None)
-        size = listed.size if listed and listed.key == key else None
+        size = self._stored_size(manifest)
         if size != manifest.blob.size:
             gone = garbage.missing_reason(self._store, manifest.blob.digest) if size is None else ""
             found = gone or f"has {size} bytes"
@@ -147,11 +145,18 @@ class Versions:
         return manifest
 
     def download(self, manifest: Manifest) -> bytes:
-        """The stored bytes of a version's file, not checked yet.
+        """The stored bytes of a version's file; but for their number, not checked yet.
 
         Raises:
+            DigestMismatchError: there are more or less than the manifest says; they were not fetched.
             BrokenChainError: the blob is not there.
         """
+        size = self._stored_size(manifest)
+        if size not in {None, manifest.blob.size}:
+            raise DigestMismatchError(
+                f"the file of {self.model}@{manifest.version} has {size} bytes instead of "
+                f"{manifest.blob.size}; publish the same file again"
+            )
         try:
             return self._store.get(keys.blob(manifest.blob.digest)).data
         except ObjectMissingError as error:
@@ -173,6 +178,11 @@ class Versions:
         with contextlib.suppress(DigestMismatchError):  # it may have come damaged on the way alone
             return require_digest(self.download(manifest), manifest.blob.digest, what=what)
         return require_digest(self.download(manifest), manifest.blob.digest, what=what)
+
+    def _stored_size(self, manifest: Manifest) -> int | None:
+        key = keys.blob(manifest.blob.digest)
+        listed = next(iter(self._store.list(key)), None)
+        return listed.size if listed and listed.key == key else None
 
     def _manifest(
         self, number: int, blob: Blob, facts: ModelFacts, training: TrainingRecord, actor: str
@@ -198,7 +208,9 @@ class Versions:
 
 def _require_readable(manifest: Manifest) -> None:
     """What is written is there for good, so it is read back first: JSON has no NaN, for one."""
+    data, key = manifest.encode(), f"the manifest of {manifest.model}"
     try:
-        Manifest.decode(manifest.encode(), key=f"the manifest of {manifest.model}")
+        require_size(key, len(data))
+        Manifest.decode(data, key=key)
     except CorruptDocumentError as error:
         raise UsageError(f"{error}; nothing was published") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from model_runtime.follower import rules
 from model_runtime.follower.performer import Performer
 from model_runtime.follower.trusted import WHOLE_INTERVAL
 from model_runtime.identity import consumer_name
+from model_runtime.memory import release_free_memory
+from model_runtime.pool import WarmLimits
 from model_runtime.served import ServedModel
 from registry.catalogue import Registry
 from registry.documents import ChannelEntry, ModelFacts, ServedModelReport, utc_now
@@ -32,10 +34,12 @@ class FollowerSettings:
     Args:
         poll_interval: seconds between two looks for a newer generation.
         whole_interval: seconds between two looks at whether the log is still whole.
+        warm: how much stays warm: what served before, and more where there is room.
     """
 
     poll_interval: float = 1.0
     whole_interval: float = WHOLE_INTERVAL
+    warm: WarmLimits = field(default_factory=WarmLimits)
 
 
 class FollowerObserver:
@@ -108,6 +112,7 @@ class Follower:
             accept=accept,
             ratchet=Ratchet(state, registry.store.url, model, channel) if state else None,
             whole_interval=self._settings.whole_interval,
+            warm=self._settings.warm,
         )
         self._told_expiry: datetime | None = None
         self._observers = [observer or FollowerObserver()]
@@ -161,18 +166,21 @@ class Follower:
     @property
     def previous(self) -> ServedModel | None:
         """What served before the present session, still warm; None where there is nothing of the kind."""
-        return self._performer.previous
+        return self._performer.pool.previous
+
+    @property
+    def warm(self) -> tuple[ServedModel, ...]:
+        """All that is loaded: what serves, its canary, what served before, then what served most recently."""
+        return self._performer.pool.warm
+
+    @property
+    def warm_size(self) -> int:
+        """Bytes of memory that all of it takes, as estimated."""
+        return self._performer.pool.size
 
     def serving(self, version: int) -> ServedModel | None:
-        """The warm model of `version`: what serves, its canary, or what served before; else None."""
-        for served in (self.current, self.previous):
-            if served is None:
-                continue
-            if served.version == version:
-                return served
-            if served.canary is not None and served.canary.model.version == version:
-                return served.canary.model
-        return None
+        """The warm model of `version`, None where it is not loaded."""
+        return next((served for served in self.warm if served.version == version), None)
 
     def report(self) -> ServedModelReport:
         """What this follower serves and what went wrong last, for a heartbeat."""
@@ -242,7 +250,7 @@ class Follower:
 
     def _swap(self) -> rules.Event:
         swapped = self._performer.swap()
-        self.current = self._performer.current
+        self.current = self._performer.pool.current
         self.swaps += 1
         self._serving.set()
         return swapped
@@ -251,7 +259,8 @@ class Follower:
         if retry:
             self._stopping.wait(rules.retry_pause(retry, random.random()))  # noqa: S311 - jitter is no secret
         else:
-            self._woken.wait(self._settings.poll_interval)
+            # up to a tenth sooner, so that a fleet that was started at once spreads out
+            self._woken.wait(self._settings.poll_interval * (1 - random.random() / 10))  # noqa: S311 - jitter is no secret
             self._woken.clear()
 
     def _announce(self, action: rules.Action, event: rules.Event) -> None:
@@ -262,6 +271,7 @@ class Follower:
                     "serving", version=served.version, generation=served.generation, seconds=round(seconds, 3)
                 )
                 self._tell(lambda observer: observer.swapped(served, seconds))
+                release_free_memory()  # only now: until they were told, observers may hold what was dropped
             case _, rules.Failed(reason):
                 self._log.warning("the last good version goes on", reason=reason)
                 self._tell(lambda observer: observer.failed(reason))
@@ -274,6 +284,7 @@ class Follower:
                     reason=refusal.reason,
                 )
                 self._tell(lambda observer: observer.refused(refusal))
+                release_free_memory()
             case rules.Poll(), rules.NothingNew() | rules.Found():
                 self._tell(lambda observer: observer.polled())
             case _:

@@ -14,7 +14,7 @@ from model_runtime.cache import BlobCache
 from model_runtime.follower import rules
 from model_runtime.follower.stages import Candidate, Part, Stages
 from model_runtime.follower.trusted import WHOLE_INTERVAL, TrustedChannel
-from model_runtime.memory import release_free_memory
+from model_runtime.pool import WarmLimits, WarmPool
 from model_runtime.served import Canary, ServedModel
 from registry.canary import CanarySplit
 from registry.catalogue import Registry
@@ -38,6 +38,10 @@ class Performer:
         accept: the consumer's own demand on a contract.
         ratchet: remembers the highest generation across restarts; None forgets it.
         whole_interval: seconds between two looks at whether the log is still whole.
+        warm: how much stays warm.
+
+    Attributes:
+        pool: what is warm, what serves included.
     """
 
     def __init__(
@@ -51,16 +55,16 @@ class Performer:
         accept: Callable[[ModelFacts], None] | None,
         ratchet: Ratchet | None = None,
         whole_interval: float = WHOLE_INTERVAL,
+        warm: WarmLimits | None = None,
     ) -> None:
-        self.current: ServedModel | None = None
-        self.previous: ServedModel | None = None
+        self.pool = WarmPool(warm)
         self.swap_seconds = 0.0
         self.polled_at: datetime | None = None
         self._channel = registry.channel(model, channel)
         self._trusted = TrustedChannel(self._channel, ratchet, whole_interval=whole_interval)
         self._refusals = registry.refusals(model)
         self._consumer = consumer
-        self._stages = Stages(registry, BlobCache(cache), self._kept, accept)
+        self._stages = Stages(registry, BlobCache(cache), self.pool.find, accept)
         self._handled: ChannelEntry | None = None
         self._candidate: Candidate | None = None
         self._refused: set[int] = set()
@@ -88,22 +92,20 @@ class Performer:
 
     def run(self, stage: rules.Phase) -> rules.Event:
         """Take the candidate through a stage."""
-        incumbent = self.current.manifest if self.current else None
+        current = self.pool.current
+        incumbent = current.manifest if current else None
         self._stages.run(stage, self._require_candidate(), incumbent)
         return rules.Passed()
 
     def swap(self) -> rules.Event:
         """Let the candidate serve; whoever holds what served before keeps it."""
-        candidate, replaced = self._require_candidate(), self.current
-        self.current = served = self._served(candidate)
-        if replaced is not None and replaced.session is not served.session:
-            self.previous = replaced
+        candidate = self._require_candidate()
+        self.pool.serve(self._served(candidate))
         self._raise_handled(candidate.entry)
         self._candidate = None
         self._refused.clear()
         self._may_break_contract = False
         self.swap_seconds = time.monotonic() - self._found_at
-        release_free_memory()
         return rules.Passed()
 
     def refuse(self, refusal: rules.Refusal) -> rules.Event:
@@ -122,7 +124,6 @@ class Performer:
             generation=refusal.target.generation,
             blob_digest=refusal.target.digest,
         )
-        release_free_memory()
         return rules.Woke()
 
     @property
@@ -180,14 +181,15 @@ class Performer:
 
     def _serving(self, entry: ChannelEntry, part: Part) -> ServedModel:
         session = part.require_session()
-        since = next((kept.since for kept in _models(self.current) if kept.session is session), None)
+        since = next((kept.since for kept in self._serving_now() if kept.session is session), None)
         return ServedModel(part.require_manifest(), entry, session, since or utc_now())
 
-    def _kept(self, manifest_digest: str) -> ServedModel | None:
-        for kept in (*_models(self.current), *_models(self.previous)):
-            if kept.manifest.digest == manifest_digest:
-                return kept
-        return None
+    def _serving_now(self) -> tuple[ServedModel, ...]:
+        """What serves: a version, and perhaps a canary."""
+        served = self.pool.current
+        if served is None:
+            return ()
+        return (served,) if served.canary is None else (served, served.canary.model)
 
     def _raise_handled(self, entry: ChannelEntry) -> None:
         if self._handled is None or entry.generation > self._handled.generation:
@@ -197,10 +199,3 @@ class Performer:
         if self._candidate is None:
             raise ValueError("there is no candidate")
         return self._candidate
-
-
-def _models(served: ServedModel | None) -> tuple[ServedModel, ...]:
-    """What serves: a version, and perhaps a canary."""
-    if served is None:
-        return ()
-    return (served,) if served.canary is None else (served, served.canary.model)

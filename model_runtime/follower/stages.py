@@ -142,6 +142,8 @@ class Stages:
             part.data = self._registry.versions(model).download(manifest)
         except BrokenChainError as error:
             raise RefusedError("blob", str(error), _REMEDY) from error
+        except DigestMismatchError as error:
+            raise RefusedError("digest", str(error), _REMEDY) from error
 
     def _verify(self, part: Part) -> None:
         if part.warm:

@@ -12,10 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from registry.errors import NotFoundError, UsageError
+from registry.errors import CorruptDocumentError, NotFoundError, UsageError
+from registry.keys import BLOBS
 
 # file systems, and MinIO on them, hold names of up to 255 bytes
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
+
+
+LARGEST_DOCUMENT = 64 << 20
+"""Bytes of any object but a model file; who may write one object must not fill the memory of its readers."""
 
 
 class ObjectMissingError(NotFoundError):
@@ -56,6 +61,7 @@ class Store(Protocol):
 
         Raises:
             ObjectMissingError: there is none.
+            CorruptDocumentError: it is larger than a document may be.
         """
         ...
 
@@ -86,6 +92,19 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens where there is none."""
         ...
+
+
+def require_size(key: str, size: int) -> None:
+    """Return if an object of `size` bytes may be read; a model file's size is for its manifest to say.
+
+    Raises:
+        CorruptDocumentError: it is larger than a document may be.
+    """
+    if size > LARGEST_DOCUMENT and not key.startswith(BLOBS):
+        raise CorruptDocumentError(
+            f"{key} has {size} bytes, more than any document ({LARGEST_DOCUMENT}); it was not read. "
+            "Restore the object or remove it"
+        )
 
 
 def require_key(key: str) -> str:

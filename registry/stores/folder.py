@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from registry.errors import MissingRightError, StoreUnreachableError
-from registry.stores.base import Listed, ObjectMissingError, Stored, require_key
+from registry.stores.base import Listed, ObjectMissingError, Stored, require_key, require_size
 
 _INCOMING = ".incoming"
 
@@ -29,7 +29,9 @@ class FolderStore:
 
     def get(self, key: str) -> Stored:
         with self._translated(key), self._path(key).open("rb") as file:
-            return Stored(file.read(), _etag(os.fstat(file.fileno())))
+            found = os.fstat(file.fileno())
+            require_size(key, found.st_size)
+            return Stored(file.read(), _etag(found))
 
     def get_if_changed(self, key: str, etag: str) -> Stored | None:
         with self._translated(key):
@@ -122,7 +124,7 @@ class FolderStore:
 
     def _sync_name(self, target: Path) -> None:
         try:
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         except OSError as error:  # whatever it is, it must not sound as if nothing had been written
             raise StoreUnreachableError(
                 f"{self.url} took {target.name} and cannot say whether it is on the disk: {error.strerror}"
@@ -157,11 +159,11 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    # the file's bytes are synced already; its name is not before the folder is
+def sync_folder(folder: Path) -> None:
+    """Put the names in `folder` on the disk: a new file's bytes may be synced and its name not."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

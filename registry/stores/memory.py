@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from registry.documents import utc_now
-from registry.stores.base import Listed, ObjectMissingError, Stored, require_key
+from registry.stores.base import Listed, ObjectMissingError, Stored, require_key, require_size
 
 
 class MemoryStore:
@@ -24,6 +24,7 @@ class MemoryStore:
             found = self._objects.get(require_key(key))
         if found is None:
             raise ObjectMissingError(key, self.url)
+        require_size(key, len(found[0].data))
         return found[0]
 
     def get_if_changed(self, key: str, etag: str) -> Stored | None:

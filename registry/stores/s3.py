@@ -21,7 +21,7 @@ from minio.credentials.providers import Provider, StaticProvider
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from registry.errors import MissingRightError, StoreDeniedError, StoreUnreachableError
-from registry.stores.base import Listed, ObjectMissingError, Stored, require_key
+from registry.stores.base import Listed, ObjectMissingError, Stored, require_key, require_size
 from registry.stores.s3_pool import WatchedPool, read_watched
 
 CONNECT_TIMEOUT = 3.0
@@ -143,6 +143,7 @@ class S3Store:
         with self._translated("GetObject", key):
             response = self._client.get_object(self._bucket, self._name(key), request_headers=headers)
             try:
+                require_size(key, int(response.headers.get("content-length", 0)))
                 # urllib3 raises when the body is shorter than the announced length
                 return Stored(read_watched(response), response.headers.get("etag", ""))
             finally:

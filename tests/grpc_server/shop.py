@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from grpc_server.channels import FollowedChannel
 from grpc_server.execution.executor import Executor
 from grpc_server.execution.policy import ExecutionPolicy
 from grpc_server.handlers import InferenceHandlers
@@ -17,8 +18,10 @@ from grpc_server.inference import InferenceHandler
 from grpc_server.models import FollowedModel, Models
 from model_runtime.facts import read_facts
 from model_runtime.follower import Follower, FollowerSettings
+from model_runtime.pool import WarmLimits
 from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 from registry import Registry, TrainingRecord
+from registry.names import ModelReference
 from registry.stores.memory import MemoryStore
 
 DEADLINE = 10.0
@@ -38,6 +41,7 @@ class Shop:
     def __init__(self, folder: Path) -> None:
         self.store = MemoryStore()
         self.registry = Registry(self.store, actor="tester")
+        self.warm = WarmLimits()
         self._folder = folder
         self._followers: list[Follower] = []
 
@@ -50,21 +54,23 @@ class Shop:
         return version
 
     def follow(self, *names: str, wait: bool = True) -> Models:
-        models = []
+        channels = []
         for name in names:
+            reference = ModelReference.parse(name)
             follower = Follower(
                 self.registry,
-                name,
+                reference.model,
+                reference.channel_or_default,
                 cache=self._folder / "cache",
-                settings=FollowerSettings(poll_interval=0.01),
+                settings=FollowerSettings(poll_interval=0.01, warm=self.warm),
             )
-            models.append(FollowedModel(follower))
+            channels.append(FollowedChannel(follower))
             self._followers.append(follower)
             follower.start()
-        for model in models:
+        for channel in channels:
             if wait:
-                wait_until_version(model, None)
-        return Models(models)
+                wait_until_version(channel, None)
+        return Models(channels)
 
     def handlers(self, *names: str) -> InferenceHandlers:
         return InferenceHandlers(self.follow(*names))
@@ -88,12 +94,12 @@ def infer(models: Models, request: ModelInferRequest) -> ModelInferResponse:
         executor.close()
 
 
-def wait_until_version(model: FollowedModel, version: int | None) -> None:
+def wait_until_version(model: FollowedModel | FollowedChannel, version: int | None) -> None:
     def serves() -> bool:
         current = model.current
         return current is not None and version in (None, current.served.version)
 
-    wait_for(serves, f"version {version} of {model.name}")
+    wait_for(serves, f"version {version} of {model}")
 
 
 def raw_request(model: str, *, version: str = "", **inputs: npt.NDArray[np.float32]) -> ModelInferRequest:

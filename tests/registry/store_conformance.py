@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from registry.errors import UsageError
+from registry.errors import CorruptDocumentError, UsageError
 from registry.stores import ObjectMissingError, Store
 
 WRITERS = 16
@@ -30,6 +30,20 @@ class StoreConformance:
         second = store.get("consumers/a.json")
         assert (first.data, second.data) == (b"first", b"second")
         assert first.etag != second.etag
+
+    def test_what_is_too_large_for_a_document_is_not_read(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("registry.stores.base.LARGEST_DOCUMENT", 1_000)
+        for key in ("consumers/a.json", "blobs/sha256/aa"):
+            store.put(key, bytes(1_000))
+            assert len(store.get(key).data) == 1_000
+            store.put(key, bytes(1_001))
+        with pytest.raises(CorruptDocumentError, match=r"consumers/a\.json has 1001 bytes"):
+            store.get("consumers/a.json")
+        with pytest.raises(CorruptDocumentError):
+            store.get_if_changed("consumers/a.json", "any")
+        assert len(store.get("blobs/sha256/aa").data) == 1_001
 
     def test_a_conditional_read_tells_changed_from_unchanged(self, store: Store) -> None:
         store.put("hint.json", b"1")

@@ -57,7 +57,7 @@ def test_a_version_that_is_named_answers_whatever_the_lot(shop: Shop) -> None:
 def test_answers_are_counted_by_version_for_the_heartbeat(shop: Shop) -> None:
     models = with_canary(shop, 50)
     drawn = [ask(models, str(number))[0] for number in range(40)]
-    report = only(models).follower.report()
+    report = only(models).default.follower.report()
     assert report.answered == {"1": drawn.count("1"), "2": drawn.count("2")}
     assert (report.canary_version, report.canary_percent) == (2, 50)
 

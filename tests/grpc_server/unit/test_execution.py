@@ -116,7 +116,7 @@ def follow(shop: Shop, data: bytes, name: str = "m") -> Models:
 
 
 def of(models: Models, name: str = "m", version: int = 1) -> Any:
-    return models.get(name).counters.versions[version]
+    return models.get(name).versions()[version]
 
 
 # --- where a request runs -------------------------------------------------------------------------

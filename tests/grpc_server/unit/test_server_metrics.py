@@ -53,7 +53,7 @@ def test_a_model_shows_what_it_serves_and_how_old_it_is(shop: Shop) -> None:
     assert f"ferry_model_age_seconds{LABELS}" not in scrape(models)
     shop.publish("m", model_files.plus(2), TrainingRecord(lineage=lineage))
     wait_until_version(models.get("m"), 2)
-    wait_for(lambda: models.get("m").counters.swaps == 2)
+    wait_for(lambda: models.get("m").default.counters.swaps == 2)
     found = scrape(models)
     assert found[f"ferry_model_ready{LABELS}"] == 1
     assert found[f"ferry_model_version{LABELS}"] == 2
@@ -70,7 +70,7 @@ def test_a_refusal_is_counted_under_its_gate(shop: Shop) -> None:
     # a manifest that promises another contract than its file keeps
     shop.registry.publish("m", model_files.plus(2, features=5), read_facts(model_files.plus(2)))
     shop.registry.promote("m", 2)
-    wait_for(lambda: bool(models.get("m").counters.refusals))
+    wait_for(lambda: bool(models.get("m").default.counters.refusals))
     found = scrape(models)
     assert found['ferry_refusals_total{channel="production",gate="contract",model="m"}'] == 1
     assert found[f"ferry_model_version{LABELS}"] == 1

@@ -37,7 +37,8 @@ def test_models_stand_behind_each_other_in_the_environment(monkeypatch: pytest.M
     [
         ((), "no model to serve: name one with --model"),
         (("digits@3",), "names a version, and a server follows a channel: use digits or digits:CHANNEL"),
-        (("digits", "digits:staging"), "model digits is named twice"),
+        (("digits", "digits:production"), "digits:production is named twice"),
+        (("digits", "digits:7"), "digits mean a version in requests"),
         (("Digits!",), "cannot name a model"),
     ],
 )

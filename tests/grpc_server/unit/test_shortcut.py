@@ -46,7 +46,7 @@ def test_a_second_plain_request_takes_the_short_way_to_the_same_reply(models: Mo
     data = shortcut.answer(other.SerializeToString())
     assert data is not None
     assert pb.ModelInferResponse.FromString(data) == infer(models, other)
-    assert models.get("m").counters.versions[1].success == 3
+    assert models.get("m").versions()[1].success == 3
 
 
 @pytest.mark.parametrize("rows", [1, 8, 31, 32, 1023, 1024, 9000])

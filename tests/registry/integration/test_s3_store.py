@@ -17,8 +17,6 @@ pytestmark = pytest.mark.integration
 
 
 class TestS3Store(StoreConformance):
-    rounds = 200
-
     @pytest.fixture
     def store(self, minio_store: Store) -> Store:
         return minio_store

@@ -67,6 +67,24 @@ def test_who_falls_silent_by_the_stores_clock_is_not_waited_for() -> None:
     assert [service.heartbeat.consumer for service in standing.silent] == ["web1"]
 
 
+def test_a_heartbeat_that_cannot_be_read_is_not_passed_over_in_silence() -> None:
+    store = MemoryStore()
+    registry, entry = promoted(store)
+    store.put("consumers/newer.json", b'{"schema_version": "9.0"}')
+    standing = wait_until_served(registry, entry, seconds=0)
+    assert str(standing).endswith("; 1 heartbeat(s) cannot be read, `ferry status` names them")
+
+
+def test_a_heartbeat_without_end_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.stores.base.LARGEST_DOCUMENT", 10_000)
+    store = MemoryStore()
+    store.put("consumers/a.json", bytes(10_001))
+    Consumers(store).beat(heartbeat("b", utc_now(), 1))
+    faults: list[str] = []
+    assert [beat.consumer for beat in Consumers(store).all(faults.append)] == ["b"]
+    assert "10001 bytes" in faults[0]
+
+
 def test_no_consumer_speaks_for_another() -> None:
     store = MemoryStore()
     store.put("consumers/mallory.json", heartbeat("web1", utc_now(), 9).encode())

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from registry import keys
-from registry.documents import ModelFacts
+from registry.documents import ModelFacts, TrainingRecord
+from registry.errors import DigestMismatchError, UsageError
 from registry.stores import Listed
 from registry.stores.memory import MemoryStore
 from registry.versions import Versions
@@ -52,3 +53,21 @@ def test_missing_versions_are_passed_over() -> None:
     store, versions = with_versions(10)
     store.delete(f"{keys.versions('digits')}0000000009.json")
     assert versions.newest_numbers(3) == [10, 8]
+
+
+def test_a_file_of_another_size_is_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, versions = with_versions(1)
+    manifest = versions.get(1)
+    store.put(keys.blob(manifest.blob.digest), bytes(1_000))
+    monkeypatch.setattr(store, "get", lambda key: pytest.fail(f"{key} was read"))
+    with pytest.raises(DigestMismatchError, match="has 1000 bytes instead of 1"):
+        versions.load(manifest)
+
+
+def test_no_manifest_is_written_that_nobody_could_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.stores.base.LARGEST_DOCUMENT", 10_000)
+    store, versions = with_versions(0)
+    many = TrainingRecord(labels={"notes": "x" * 10_000})
+    with pytest.raises(UsageError, match="more than any document"):
+        versions.publish(b"model", FACTS, many, actor="tester")
+    assert list(store.list("")) == []
