@@ -11,7 +11,15 @@ import orjson
 
 from bench.measure import Comparison, parse_arguments, report
 
-BENCHMARKS = ("trainer", "registry", "grpc_unary", "flink_job")
+BENCHMARKS = (
+    "trainer",
+    "registry",
+    "grpc_unary",
+    "grpc_peers",
+    "grpc_swaps",
+    "grpc_fleet",
+    "flink_job",
+)
 
 
 def run(name: str, folder: Path, *, quick: bool) -> list[Comparison]:

@@ -103,7 +103,7 @@ def main() -> None:
         os.environ.update(FERRY_STATE=str(folder / "state"), FERRY_CONFIG=str(folder / "config.toml"))
         found = [promotion(folder / "one", 5 if arguments.quick else 30)]
         with minio(folder) as store:
-            found += fleet(folder / "many", store, 20.0 if arguments.quick else 120.0)
+            found += fleet(folder / "many", store, 40.0 if arguments.quick else 120.0)
     report(found, arguments)
 
 

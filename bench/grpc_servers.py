@@ -73,6 +73,7 @@ def ferry_server(
     command = [str(python().with_name("ferry-server")), "--log-format", "json", "--no-http"]
     command += ["--port", "0", "--metrics-port", "0", "--store", store, "--cache", str(folder), *flags]
     command += [part for model in models for part in ("--model", model)]
+    folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
     with log.open("wb") as output, subprocess.Popen(command, stderr=output) as process:
         try:

@@ -32,10 +32,13 @@ class Admission(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """What answers the call, be it only to refuse it; None for an RPC that nobody knows."""
-        found = (handler.service(handler_call_details) for handler in self._handlers)
-        handler = next((each for each in found if each is not None), None)
-        if handler is None:
-            return None
+        for each in self._handlers:  # inference first, and no generator: every call comes here
+            handler = each.service(handler_call_details)
+            if handler is not None:
+                return self._admitted(handler, handler_call_details)
+        return None
+
+    def _admitted(self, handler: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
         rpc = handler_call_details.method.rpartition("/")[2]
         try:
             self._guard.admit(rpc, header_in(handler_call_details.invocation_metadata, HEADER))

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from grpc_server.counters import ModelCounters
 from grpc_server.errors import NotReadyError
@@ -24,6 +25,17 @@ class _Warm:
     by_version: Mapping[int, Offering] = field(default_factory=dict)
 
 
+class Need(Enum):
+    """What readiness asks of a channel."""
+
+    SERVES = auto()
+    """Somebody named it: it must serve."""
+    TRIED = auto()
+    """It was found at the start: it must serve unless what it has cannot, or it has nothing."""
+    NOTHING = auto()
+    """It came later."""
+
+
 class FollowedChannel(FollowerObserver):
     """A channel and its follower.
 
@@ -32,7 +44,7 @@ class FollowedChannel(FollowerObserver):
 
     Args:
         follower: follows the channel; not started yet.
-        found: whether the server came upon it by itself, and nobody named it.
+        need: what readiness asks of it.
 
     Attributes:
         model: the model's name.
@@ -40,15 +52,15 @@ class FollowedChannel(FollowerObserver):
         counters: what happened to it.
     """
 
-    def __init__(self, follower: Follower, *, found: bool = False) -> None:
+    def __init__(self, follower: Follower, need: Need = Need.SERVES) -> None:
         self.model = follower.model
         self.name = follower.channel
         self.follower = follower
-        self.found = found
+        self.need = need
         self.counters = ModelCounters()
         self._warm = _Warm()
         self._failure: tuple[str, float] | None = None
-        self._read = False
+        self._tried = False
         follower.observe(self)
         follower.answers = self.counters.answers
 
@@ -66,9 +78,11 @@ class FollowedChannel(FollowerObserver):
         return self._warm.by_version
 
     @property
-    def tried(self) -> bool:
-        """Whether it serves, or has been looked at and has nothing that can."""
-        return self.current is not None or (self._read and self.follower.report().phase == Phase.FOLLOWING)
+    def met(self) -> bool:
+        """Whether it is what readiness asks of it."""
+        if self.need is Need.NOTHING or self.current is not None:
+            return True
+        return self.need is Need.TRIED and self._tried
 
     def take(self, request_id: str = "") -> Offering:
         """What answers a request for the channel.
@@ -103,11 +117,12 @@ class FollowedChannel(FollowerObserver):
         self.counters.last_swap_seconds = seconds
 
     def polled(self) -> None:
-        """Remember that the channel could be read."""
-        self._read = True
+        """Remember if there was nothing that can serve."""
+        self._tried = self._tried or self.follower.report().phase == Phase.FOLLOWING
 
     def refused(self, refusal: Refusal) -> None:
         """Count it."""
+        self._tried = True
         self.counters.refusals[refusal.gate] += 1
 
     def failed(self, reason: str) -> None:

@@ -40,7 +40,7 @@ def check(settings: ServerSettings) -> None:
     _require_traces(settings)
     _require_cache(settings)
     registry = open_registry(settings)
-    found = [_look(registry, reference, settings) for reference in settings.references()]
+    found = [_look(registry, reference, settings) for reference in _references(settings, registry)]
     print_fields(_fields(settings, security, registry))
     print_gap()
     print_table(_COLUMNS, [each.row for each in found])
@@ -49,6 +49,16 @@ def check(settings: ServerSettings) -> None:
         note(f"also: {fault}")
     if faults:
         raise faults[0]
+
+
+def _references(settings: ServerSettings, registry: Registry) -> list[ModelReference]:
+    """The channels that are named, and those that would be found."""
+    named, channel = settings.references(), settings.server_all_channel
+    if not settings.server_all:
+        return named
+    known = {reference.model for reference in named if reference.channel_or_default == channel}
+    names = [name for name in registry.models() if name not in known and channel in registry.channels(name)]
+    return [*named, *(ModelReference(name, channel=channel) for name in names)]
 
 
 def _look(registry: Registry, reference: ModelReference, settings: ServerSettings) -> _Found:

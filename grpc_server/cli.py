@@ -25,6 +25,10 @@ _EPILOG = """
 
   ferry-server --model digits --model phishing:staging --host 0.0.0.0
 
+  ferry-server --model digits --model digits:staging
+
+  ferry-server --all
+
   FERRY_STORE='s3://models?endpoint=http://127.0.0.1:9000' ferry-server --model digits
 
   ferry-server --model vision --batch vision=32:500us
@@ -56,15 +60,31 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME[:CHANNEL]",
-            help="A model to serve; repeat it for more.",
+            help="A model to serve, and the channel to follow; repeat it for more of both. Of a model's "
+            "channels the first answers requests that name none.",
             show_default=False,
             rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    every: Annotated[
+        bool | None,
+        typer.Option(
+            "--all",
+            help="Serve every model that has the channel, new ones as they come.",
+            show_default=False,
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    all_channel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHANNEL", help="The channel of --all. [dim]production[/dim]", rich_help_panel=_MODELS
         ),
     ] = None,
     optional: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME",
+            metavar="NAME[:CHANNEL]",
             help="A model without which the server is ready all the same; repeat it for more.",
             show_default=False,
             rich_help_panel=_MODELS,
@@ -244,6 +264,8 @@ def serve(
 
     settings = load_server_settings(
         server_models=tuple(model or ()),
+        server_all=every,
+        server_all_channel=all_channel,
         server_optional_models=tuple(optional or ()),
         server_model_control=model_control,
         store=store,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 
-from grpc_server.channels import FollowedChannel
-from grpc_server.models import SwapListener
+from grpc_server.channels import FollowedChannel, Need
+from grpc_server.discovery import Discovery
+from grpc_server.models import ChangeListener
 from grpc_server.settings import ServerSettings
 from model_runtime.follower import Follower, FollowerObserver, FollowerSettings
 from model_runtime.heartbeat import HeartbeatReporter
@@ -37,25 +39,66 @@ class Following:
     ) -> None:
         self._registry = registry
         self._settings = settings
-        self._watched = len(references) > MOST_DIRECT
+        self._watched = settings.server_all or len(references) > MOST_DIRECT
         self.channels = [self._made(reference, watched=self._watched) for reference in references]
         self._reporter = HeartbeatReporter(registry, consumer=consumer_name(ROLE), role=ROLE, followers=())
         self._watch: HintWatch | None = None
+        self._discovery: Discovery | None = None
         self._notify: Callable[[], object] = lambda: None
 
-    def start(self, changed: Callable[[], object]) -> None:
-        """Begin to follow; to be called on the event loop, where `changed` is called after each change."""
+    def start(
+        self,
+        changed: Callable[[], object],
+        appeared: Callable[[Sequence[FollowedChannel]], object] | None = None,
+    ) -> None:
+        """Begin to follow; to be called on the event loop.
+
+        Args:
+            changed: called there after each change.
+            appeared: called there with the channels that were found, if the settings say to look for them;
+                the first time with all that there are at the start.
+        """
         loop = asyncio.get_running_loop()
         self._notify = lambda: loop.call_soon_threadsafe(changed)
         changed()
         for channel in self.channels:
             self._begin(channel)
         self._reporter.start()
+        if appeared is not None and self._settings.server_all:
+            self._discovery = self._discovering(loop, appeared)
         if self._watched:
             followers = [channel.follower for channel in self.channels]
-            interval = self._settings.server_poll_seconds
-            self._watch = HintWatch(self._registry.store, followers, interval=interval)
+            self._watch = HintWatch(
+                self._registry.store,
+                followers,
+                interval=self._settings.server_poll_seconds,
+                heard=None if self._discovery is None else self._discovery.hinted,
+            )
             self._watch.start()
+        if self._discovery is not None:
+            self._discovery.start()
+
+    def _discovering(
+        self, loop: asyncio.AbstractEventLoop, appeared: Callable[[Sequence[FollowedChannel]], object]
+    ) -> Discovery:
+        name, needs = self._settings.server_all_channel, iter((Need.TRIED,))
+
+        def found(models: Sequence[str]) -> None:
+            need = next(needs, Need.NOTHING)
+            references = [ModelReference(model, channel=name) for model in models]
+            channels = [self._made(reference, watched=True, need=need) for reference in references]
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and nobody is served
+                loop.call_soon_threadsafe(begin, channels)
+
+        def begin(channels: Sequence[FollowedChannel]) -> None:
+            self.channels.extend(channels)
+            appeared(channels)
+            for channel in channels:
+                self._begin(channel)
+            self._notify()
+
+        known = [channel.model for channel in self.channels if channel.name == name]
+        return Discovery(self._registry, name, known, found)
 
     def follow(self, reference: ModelReference, observer: FollowerObserver) -> FollowedChannel:
         """Follow one more channel; the observer is told of what happens to it."""
@@ -75,17 +118,21 @@ class Following:
 
     async def stop(self) -> None:
         """Stop all of it."""
+        if self._discovery is not None:
+            await asyncio.to_thread(self._discovery.stop)
         if self._watch is not None:
             await asyncio.to_thread(self._watch.stop)
         stops = [asyncio.to_thread(channel.follower.stop, STOP_FOLLOWER) for channel in self.channels]
         await asyncio.gather(*stops, asyncio.to_thread(self._reporter.stop))
 
     def _begin(self, channel: FollowedChannel) -> None:
-        channel.follower.observe(SwapListener(self._notify))
+        channel.follower.observe(ChangeListener(self._notify))
         self._reporter.follow(channel.follower)
+        if self._watch is not None:
+            self._watch.follow(channel.follower)
         channel.follower.start()
 
-    def _made(self, reference: ModelReference, *, watched: bool) -> FollowedChannel:
+    def _made(self, reference: ModelReference, *, watched: bool, need: Need = Need.SERVES) -> FollowedChannel:
         interval = FULL_READ_INTERVAL if watched else self._settings.server_poll_seconds
         follower = Follower(
             self._registry,
@@ -93,7 +140,11 @@ class Following:
             reference.channel_or_default,
             cache=self._settings.cache,
             state=ratchet_folder(self._settings),
-            settings=FollowerSettings(poll_interval=interval, warm=self._settings.warm_limits()),
+            settings=FollowerSettings(
+                poll_interval=interval,
+                warm=self._settings.warm_limits(),
+                swap_jitter=self._settings.server_swap_jitter_seconds,
+            ),
             consumer=consumer_name(ROLE),
         )
-        return FollowedChannel(follower)
+        return FollowedChannel(follower, need)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from grpc_server.channels import FollowedChannel
+from grpc_server.channels import FollowedChannel, Need
 from grpc_server.counters import VersionCounters, merged
 from grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError, shortened
 from grpc_server.offering import Offering
 from model_runtime.follower import FollowerObserver
+from model_runtime.follower.rules import Refusal
 from model_runtime.served import ServedModel
 from registry.names import is_name
 
@@ -105,9 +106,13 @@ class Models:
         channels: what is followed from the start; of each model, the first channel answers requests that name
             nothing.
         optional: models, and channels as MODEL:CHANNEL, without which the server is ready all the same.
+
+    Attributes:
+        complete: whether all are here that were to be found at the start; the server is not ready before.
     """
 
     def __init__(self, channels: Iterable[FollowedChannel] = (), optional: Iterable[str] = ()) -> None:
+        self.complete = True
         self._models: dict[str, FollowedModel] = {}
         self._optional = frozenset(optional)
         for channel in channels:
@@ -152,19 +157,31 @@ class Models:
     @property
     def ready(self) -> bool:
         """Whether every channel that is required has a version that serves."""
-        return all(channel.current is not None for channel in self.channels() if self.requires(channel))
+        return self.complete and all(channel.met for channel in self.channels() if self.requires(channel))
 
     def requires(self, channel: FollowedChannel) -> bool:
         """Whether the server is ready only when that channel serves."""
-        return not channel.found and self._optional.isdisjoint((channel.model, str(channel)))
+        is_optional = not self._optional.isdisjoint((channel.model, str(channel)))
+        return channel.need is not Need.NOTHING and not is_optional
 
 
-class SwapListener(FollowerObserver):
-    """Calls `notify` after each swap, on the follower's thread."""
+class ChangeListener(FollowerObserver):
+    """Calls `notify` when readiness may have changed, on the follower's thread."""
 
     def __init__(self, notify: Callable[[], object]) -> None:
         self._notify = notify
+        self._polled = False
 
     def swapped(self, served: ServedModel, seconds: float) -> None:  # noqa: ARG002 - the observer's form
-        """Pass it on."""
+        """Something else serves."""
         self._notify()
+
+    def refused(self, refusal: Refusal) -> None:  # noqa: ARG002 - the observer's form
+        """It was tried, and cannot serve."""
+        self._notify()
+
+    def polled(self) -> None:
+        """At the first time there may be nothing to serve."""
+        if not self._polled:
+            self._polled = True
+            self._notify()

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client.registry import Collector
 
+from grpc_server.channels import FollowedChannel
 from grpc_server.control import ExplicitModels, FixedModels, ModelControl
 from grpc_server.endpoint import Endpoint, endpoints
 from grpc_server.execution.executor import Executor
@@ -53,6 +54,7 @@ async def serve(settings: ServerSettings) -> None:
     registry = open_registry(settings)
     following = Following(registry, settings, settings.references())
     models = Models(following.channels, settings.optional_models())
+    models.complete = not settings.server_all
     with _observers(settings) as observers:
         control = _control(models, following, settings)
         server = _Server.around(models, settings, control, security, observers)
@@ -71,7 +73,7 @@ async def serve(settings: ServerSettings) -> None:
                 tls=_tls(security),
                 tokens=security.guard is not None,
             )
-            following.start(server.report_health)
+            following.start(server.report_health, server.appeared)
             try:
                 await _signal()
                 await server.drain(settings.server_drain_seconds)
@@ -104,10 +106,19 @@ class _Server:
         handlers, rpcs = endpoints(models, control, executor=executor, max_message_bytes=largest)
         health = HealthService()
         transport = GrpcTransport(
-            rpcs, health, max_message_bytes=largest, security=security, observers=observers
+            rpcs,
+            health,
+            max_message_bytes=largest,
+            security=security,
+            observers=observers,
         )
         mirror = _mirror(rpcs, models, settings, security, observers)
         return cls(models, handlers, health, transport, executor, mirror, security)
+
+    def appeared(self, channels: Sequence[FollowedChannel]) -> None:
+        for channel in channels:
+            self.models.add(channel)
+        self.models.complete = True
 
     def report_health(self) -> None:
         models = {model.name: model.current is not None for model in self.models}

@@ -14,7 +14,7 @@ from grpc_server.execution.policy import ExecutionPolicy, QueueLimits, parse_bat
 from model_runtime.pool import WarmLimits
 from registry.errors import UsageError
 from registry.logs import LogFormat
-from registry.names import ModelReference
+from registry.names import DEFAULT_CHANNEL, ModelReference, require_name
 from registry.settings import Settings, load_settings_of
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -49,6 +49,13 @@ class ServerSettings(Settings):
     server_http: bool = True
     server_http_port: Port = 8000
     server_model_control: ControlMode = ControlMode.FIXED
+
+    # every model that has a channel: see discovery.py
+    server_all: bool = False
+    server_all_channel: str = DEFAULT_CHANNEL
+
+    # the longest wait before a new generation is taken up, drawn by lot so that a fleet spreads out
+    server_swap_jitter_seconds: float = Field(default=0.0, ge=0, le=3600)
 
     # what stays loaded, for each channel: see model_runtime/pool.py; versions are counted so far back, too
     server_warm_versions: int = Field(default=5, ge=2, le=16)
@@ -94,9 +101,16 @@ class ServerSettings(Settings):
         Raises:
             UsageError: none is named, one is named twice, one is of no known form, or could not be asked for.
         """
-        if not self.server_models and self.server_model_control is ControlMode.FIXED:
+        if self.server_all:
+            require_name(self.server_all_channel, what="channel")
+            if self.server_model_control is not ControlMode.FIXED:
+                raise UsageError(
+                    "either all models are served or callers say which: leave out --all or --model-control"
+                )
+        elif not self.server_models and self.server_model_control is ControlMode.FIXED:
             raise UsageError(
-                "no model to serve: name one with --model NAME[:CHANNEL] or in FERRY_SERVER_MODELS"
+                "no model to serve: name one with --model NAME[:CHANNEL] or in FERRY_SERVER_MODELS, "
+                "or all with --all"
             )
         references = [_reference(text) for text in self.server_models]
         seen: set[str] = set()
@@ -119,6 +133,11 @@ class ServerSettings(Settings):
         return WarmLimits(self.server_warm_versions, self.server_warm_mib * MIB)
 
     @property
+    def _are_known(self) -> bool:
+        """Whether the settings name every model that will be served."""
+        return self.server_model_control is ControlMode.FIXED and not self.server_all
+
+    @property
     def metrics_host(self) -> str:
         """The address for metrics."""
         return self.server_metrics_host or self.server_host
@@ -133,7 +152,7 @@ class ServerSettings(Settings):
         served = {reference.model for reference in references}
         served |= {f"{each.model}:{each.channel_or_default}" for each in references}
         stray = sorted(set(self.server_optional_models) - served)
-        if stray and self.server_model_control is ControlMode.FIXED:
+        if stray and self._are_known:
             raise UsageError(f"model {stray[0]} is optional and not among those to serve")
         return frozenset(self.server_optional_models)
 
@@ -145,7 +164,7 @@ class ServerSettings(Settings):
         """
         batching = parse_batching(self.server_batching)
         served = {reference.model for reference in self.references()}
-        stray = sorted(set(batching) - served) if self.server_model_control is ControlMode.FIXED else ()
+        stray = sorted(set(batching) - served) if self._are_known else ()
         if stray:
             raise UsageError(f"batching is set for model {stray[0]}, which is not among those to serve")
         return ExecutionPolicy(

@@ -26,6 +26,8 @@ from protos import grpc_service_pb2
 from registry.errors import UsageError
 
 QUIET_SECONDS = 0.05
+KEEPALIVE_MS = 60_000
+"""A caller with calls under way that is silent for so long is pinged, and has a minute to answer."""
 FLUSH_SECONDS = 0.25
 """After the last call's handler has returned: until its answer is out, and callers have heard of the end."""
 
@@ -58,6 +60,8 @@ class GrpcTransport:
                 ("grpc.max_send_message_length", max_message_bytes),
                 # else a second server on the same port takes half of the connections and nobody notices
                 ("grpc.so_reuseport", int(share_port)),
+                # a caller whose machine is gone would hold its streams for ever
+                ("grpc.keepalive_time_ms", KEEPALIVE_MS),
             ]
         )
         self._calls = CallsUnderWay()

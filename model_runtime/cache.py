@@ -9,14 +9,20 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 from registry.digests import PREFIX, hex_of
 from registry.errors import UsageError
 
 KEPT_FILES = 64
+"""So many files stay whatever their size."""
+MOST_FILES = 1024
+"""So many stay if they are small: a process may follow hundreds of models."""
+KEPT_BYTES = 2**30
+"""What those beyond the first `KEPT_FILES` may take, with these."""
 
 _PRIVATE = 0o700
 
@@ -73,7 +79,7 @@ class BlobCache:
     def _prune(self) -> None:
         # several consumers may share the folder, so the files used last stay, not only this one's
         by_use = sorted(self._folder.glob("*.onnx"), key=_last_use, reverse=True)
-        for path in by_use[KEPT_FILES:]:
+        for path in by_use[_kept([_size(path) for path in by_use]) :]:
             path.unlink(missing_ok=True)
             for verdict in self._folder.glob(f"{path.stem}.*"):
                 verdict.unlink(missing_ok=True)
@@ -99,6 +105,21 @@ def _digest_of_file(path: Path) -> str:
     # in pieces: a model may be as big as the memory that is left
     with path.open("rb") as file:
         return PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _kept(sizes: Sequence[int]) -> int:
+    """How many of the files stay, whose sizes these are in the order of their last use."""
+    if len(sizes) <= KEPT_FILES:
+        return len(sizes)
+    fit = sum(total <= KEPT_BYTES for total in accumulate(sizes))
+    return max(KEPT_FILES, min(MOST_FILES, fit))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # another consumer pruned it
+        return 0
 
 
 def _last_use(path: Path) -> float:

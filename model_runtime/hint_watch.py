@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -31,15 +31,28 @@ class HintWatch:
         store: where the registry lies.
         followers: whom to wake.
         interval: seconds between two looks; each is up to a tenth shorter, so that a fleet spreads out.
+        heard: told each new hint, on this object's thread.
     """
 
-    def __init__(self, store: Store, followers: Sequence[Follower], *, interval: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        followers: Sequence[Follower],
+        *,
+        interval: float,
+        heard: Callable[[Hint], object] | None = None,
+    ) -> None:
         self._store = store
         self._followers = tuple(followers)
         self._interval = interval
+        self._heard = heard
         self._etag = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="hint-watch", daemon=True)
+
+    def follow(self, follower: Follower) -> None:
+        """Wake `follower` too; to be called before it starts, or it may miss what is promoted meanwhile."""
+        self._followers = (*self._followers, follower)
 
     def start(self) -> None:
         """Begin to watch."""
@@ -77,6 +90,8 @@ class HintWatch:
             return
         self._etag = stored.etag
         self._wake([follower for follower in self._followers if _is_behind(follower, hint)])
+        if self._heard is not None:
+            self._heard(hint)
 
     def _wake(self, followers: Sequence[Follower]) -> None:
         for follower in followers:

@@ -155,7 +155,7 @@ class Versions:
         if size not in {None, manifest.blob.size}:
             raise DigestMismatchError(
                 f"the file of {self.model}@{manifest.version} has {size} bytes instead of "
-                f"{manifest.blob.size}; publish the same file again"
+                f"{manifest.blob.size}, so it is not what its digest says; publish the same file again"
             )
         try:
             return self._store.get(keys.blob(manifest.blob.digest)).data

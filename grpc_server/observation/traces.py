@@ -7,6 +7,7 @@ knows: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and s
 from __future__ import annotations
 
 import os
+import threading
 from importlib.metadata import version
 from typing import Any
 
@@ -16,6 +17,7 @@ from registry.errors import UsageError
 
 _NS = 1_000_000_000
 NAME = "ferry-server"
+CLOSE_SECONDS = 3.0
 
 
 class Traces:
@@ -54,8 +56,10 @@ class Traces:
         span.end(record.began_ns + int(record.seconds * _NS))
 
     def close(self) -> None:
-        """Export what is left."""
-        self._provider.shutdown()
+        """Export what is left, for as long as a stop can wait; the library tries for a minute."""
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
 
 def _attributes(record: CallRecord) -> dict[str, str]:
@@ -88,6 +92,6 @@ def exporting_traces() -> Traces:
     except ImportError as error:
         raise UsageError("traces need OpenTelemetry: pip install 'modelferry[otel]'") from error
     own = {} if "OTEL_SERVICE_NAME" in os.environ else {SERVICE_NAME: NAME}
-    provider = TracerProvider(resource=Resource.create(own))
+    provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return Traces(provider)

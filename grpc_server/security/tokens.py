@@ -52,10 +52,6 @@ class TokenEntry:
     rights: frozenset[Right]
     not_after: datetime | None = None
 
-    def ended(self, now: datetime) -> bool:
-        """Whether its time is over."""
-        return self.not_after is not None and now >= self.not_after
-
 
 class Tokens:
     """The tokens that are known."""

@@ -19,7 +19,7 @@ from model_runtime.memory import release_free_memory
 from model_runtime.pool import WarmLimits
 from model_runtime.served import ServedModel
 from registry.catalogue import Registry
-from registry.documents import ChannelEntry, ModelFacts, ServedModelReport, utc_now
+from registry.documents import ChannelEntry, ModelFacts, Operation, ServedModelReport, utc_now
 from registry.errors import FerryError, RefusedError
 from registry.names import DEFAULT_CHANNEL
 from registry.ratchet import Ratchet
@@ -35,11 +35,14 @@ class FollowerSettings:
         poll_interval: seconds between two looks for a newer generation.
         whole_interval: seconds between two looks at whether the log is still whole.
         warm: how much stays warm: what served before, and more where there is room.
+        swap_jitter: the longest wait, in seconds, before a new generation is taken up, so that a fleet does
+            not load at once. Neither a rollback nor the first version waits.
     """
 
     poll_interval: float = 1.0
     whole_interval: float = WHOLE_INTERVAL
     warm: WarmLimits = field(default_factory=WarmLimits)
+    swap_jitter: float = 0.0
 
 
 class FollowerObserver:
@@ -234,7 +237,7 @@ class Follower:
     def _perform_unguarded(self, action: rules.Action) -> rules.Event:
         match action:
             case rules.Poll():
-                return self._performer.poll()
+                return self._poll()
             case rules.LookBack():
                 return self._performer.look_back()
             case rules.RunStage(stage, _):
@@ -247,6 +250,18 @@ class Follower:
                 self._performer.drop_candidate()
                 self._rest(retry)
                 return rules.Woke()
+
+    def _poll(self) -> rules.Event:
+        found = self._performer.poll()
+        if not isinstance(found, rules.Found) or not self._may_wait():
+            return found
+        self._stopping.wait(random.random() * self._settings.swap_jitter)  # noqa: S311 - jitter is no secret
+        return self._performer.poll()  # again, for something newer may have come
+
+    def _may_wait(self) -> bool:
+        newest = self._performer.newest
+        is_rollback = newest is not None and newest.operation is Operation.ROLLBACK
+        return self._settings.swap_jitter > 0 and self.current is not None and not is_rollback
 
     def _swap(self) -> rules.Event:
         swapped = self._performer.swap()

@@ -28,8 +28,10 @@ class FolderStore:
         self.url = self.root.as_uri()
 
     def get(self, key: str) -> Stored:
-        with self._translated(key), self._path(key).open("rb") as file:
+        with self._translated(key), open(self._path(key), "rb", opener=_at_once) as file:
             found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):  # a pipe or a device: reading it could take for ever
+                raise ObjectMissingError(key, self.url)
             require_size(key, found.st_size)
             return Stored(file.read(), _etag(found))
 
@@ -143,8 +145,12 @@ class FolderStore:
             ) from error
 
 
-def _etag(stat: os.stat_result) -> str:
-    return f"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}"
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer is opened and not waited for
+
+
+def _etag(found: os.stat_result) -> str:
+    return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
 def _unless_missing(error: OSError) -> None:

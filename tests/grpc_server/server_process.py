@@ -119,7 +119,8 @@ class Site:
     def server(self, *models: str, flags: Sequence[str] = ()) -> Iterator[ServerProcess]:
         log_file = self.folder / f"server-{len(list(self.folder.glob('server-*')))}.log"
         with log_file.open("wb") as log:
-            process = subprocess.Popen(self.command(models or ["m"], flags), stderr=log)
+            named = models or ([] if "--all" in flags else ["m"])
+            process = subprocess.Popen(self.command(named, flags), stderr=log)
         try:
             server = ServerProcess(process, log_file)
         except BaseException:

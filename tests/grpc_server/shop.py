@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from prometheus_client import CollectorRegistry, generate_latest
 
 from grpc_server.channels import FollowedChannel
 from grpc_server.execution.executor import Executor
 from grpc_server.execution.policy import ExecutionPolicy
 from grpc_server.handlers import InferenceHandlers
 from grpc_server.inference import InferenceHandler
+from grpc_server.metrics import ModelCollector
 from grpc_server.models import FollowedModel, Models
 from model_runtime.facts import read_facts
 from model_runtime.follower import Follower, FollowerSettings
@@ -78,6 +80,15 @@ class Shop:
     def close(self) -> None:
         for follower in self._followers:
             follower.stop()
+
+
+def scrape(models: Models) -> dict[str, float]:
+    """The metrics of `models` by name and labels."""
+    registry = CollectorRegistry()
+    registry.register(ModelCollector(models))
+    lines = generate_latest(registry).decode().splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
 
 
 def infer(models: Models, request: ModelInferRequest) -> ModelInferResponse:

@@ -14,8 +14,9 @@ from model_runtime.follower.rules import Refusal
 from model_runtime.served import ServedModel
 from registry import Registry
 from registry.documents import GoldenRows, TrainingRecord
+from registry.stores import Store
 from registry.stores.memory import MemoryStore
-from tests.faulty_store import FaultyStore
+from tests.faulty_store import FaultyStore, Observed, Verb
 from tests.onnx_models import golden_rows, inspect_model, linear_classifier
 
 DEADLINE = 10.0
@@ -50,16 +51,28 @@ class Witness(FollowerObserver):
             self.changed.notify_all()
 
 
+class KeysRead(Observed):
+    """Remembers what it was asked for."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.keys: list[str] = []
+
+    def before(self, verb: Verb, key: str) -> None:
+        self.keys.append(key)
+
+
 class Setting:
     """A registry, a follower of digits:production, and its witness."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: FollowerSettings = FAST) -> None:
         self.memory = MemoryStore()
-        self.store = FaultyStore(self.memory)
+        self.reads = KeysRead(self.memory)
+        self.store = FaultyStore(self.reads)
         self.registry = Registry(self.memory, actor="tester")
         self.witness = Witness()
         self.follower = Follower(
-            Registry(self.store), "digits", cache=folder / "cache", settings=FAST, observer=self.witness
+            Registry(self.store), "digits", cache=folder / "cache", settings=settings, observer=self.witness
         )
 
     def publish(self, winner: int, *, features: int = 4, golden: GoldenRows | None = None) -> int:

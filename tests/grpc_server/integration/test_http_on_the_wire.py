@@ -78,7 +78,8 @@ def test_one_connection_serves_many_requests(connection: http.client.HTTPConnect
     [
         ("GET", "/v2/models/none", 404, "no model 'none' here"),
         ("GET", "/v2/models/m/versions/9", 404, "no warm version 9"),
-        ("GET", "/v2/models/m/versions/last", 400, "'last' is no version"),
+        ("GET", "/v2/models/m/versions/last", 404, "'last' is no version and no channel that is followed"),
+        ("GET", "/v2/models/m/versions/LAST", 400, "'LAST' is no version"),
         ("GET", "/v2/model", 404, "GET /v2/model is no path of the protocol"),
         ("GET", "/v2/models/m/infer", 405, "/v2/models/m/infer takes POST"),
         ("POST", "/v2/repository/models/m/load", 503, "is not allowed if polling is enabled"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import os
 import resource
@@ -14,8 +15,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import grpc
 import numpy as np
@@ -23,6 +25,8 @@ import orjson
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from grpc_server.endpoint import SERVICE
 from protos import grpc_service_pb2 as pb
@@ -380,6 +384,56 @@ def test_a_refused_generation_shows_as_one_behind(site: Site) -> None:
         site.publish(model_files.plus(3))
         wait_for(lambda: server.metric("ferry_generations_behind") == 0, "the next one", 20)
         assert server.metric("ferry_seconds_behind") == 0
+
+
+class _TraceCollector(BaseHTTPRequestHandler):
+    """Takes spans as OTLP over HTTP."""
+
+    spans: ClassVar[list[Span]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        request = ExportTraceServiceRequest.FromString(body)
+        self.spans += [
+            span for part in request.resource_spans for scope in part.scope_spans for span in scope.spans
+        ]
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_spans_reach_a_collector_as_children_of_their_callers(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _TraceCollector) as collector:
+        serving = threading.Thread(target=collector.serve_forever)
+        serving.start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
+        with site.server(flags=["--traces"]) as server:
+            server.wait_until_healthy()
+            parent = (("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),)
+            request = raw_request("m", x=ROW).SerializeToString()
+            server.channel.unary_unary(INFER)(request, timeout=5, metadata=parent)
+            assert _infer_over_http(server, "m")[0] == 200
+        # the stop has exported what was left
+        collector.shutdown()
+        serving.join()
+    spans = {
+        attribute.value.string_value: span
+        for span in _TraceCollector.spans
+        for attribute in span.attributes
+        if attribute.key == "rpc.system"
+    }
+    assert set(spans) == {"grpc", "http"}
+    assert spans["grpc"].trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"
+    assert spans["grpc"].parent_span_id.hex() == "b7ad6b7169203331"
+    found = {attribute.key: attribute.value.string_value for attribute in spans["http"].attributes}
+    assert (found["ferry.model"], found["ferry.version"]) == ("m", "1")
 
 
 def test_faults_of_the_server_reach_callers_as_an_id_and_nothing_else(site: Site) -> None:

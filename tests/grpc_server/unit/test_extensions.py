@@ -140,7 +140,7 @@ def test_waiting_is_what_is_no_work() -> None:
 def test_the_index_tells_what_can_be_asked_and_why_something_cannot(shop: Shop) -> None:
     shop.publish("m", model_files.plus(1))
     models = shop.follow("m")
-    models.add(next(iter(shop.follow("later", wait=False))))
+    models.add(next(shop.follow("later", wait=False).channels()))
     handlers = RepositoryHandlers(models, FixedModels())
     ready, later = handlers.index(pb.RepositoryIndexRequest()).models
     assert (ready.name, ready.version, ready.state, ready.reason) == ("m", "1", "READY", "")

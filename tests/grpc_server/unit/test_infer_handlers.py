@@ -177,7 +177,7 @@ def served_versions(shop: Shop, count: int) -> Models:
     return models
 
 
-@pytest.mark.parametrize("version", ["0x1", "-1", "v1", "1.0", "٣", "9" * 5000, " "])
+@pytest.mark.parametrize("version", ["0X1", "-1", "V1", "1.", "٣", "9" * 11, "9" * 5000, " "])
 def test_what_is_no_version_number_is_an_invalid_request(shop: Shop, version: str) -> None:
     shop.publish("m", model_files.plus(1))
     with pytest.raises(InvalidRequestError, match="is no version"):

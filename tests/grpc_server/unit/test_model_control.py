@@ -104,7 +104,7 @@ async def test_what_cannot_be_loaded_is_said_and_leaves_nothing_behind(
     with pytest.raises(InvalidRequestError, match=words):
         await desk.control.load(name, UNBOUNDED)
     assert desk.index() == []
-    assert desk.following.models == []
+    assert desk.following.channels == []
 
 
 async def test_an_unknown_model_cannot_be_unloaded(desk: Desk) -> None:
@@ -120,7 +120,7 @@ async def test_loads_and_unloads_of_one_model_at_once_end_in_one_of_both(shop: S
     found = await asyncio.gather(*calls, return_exceptions=True)
     assert all(each is None or isinstance(each, RequestError) for each in found), found
     assert await desk.plus("m") == 1  # the calls take turns, and a load was the last
-    assert len(desk.following.models) == 1
+    assert len(desk.following.channels) == 1
     assert not desk.control._turns
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 from structlog.testing import capture_logs
 
+from grpc_server.observation import traces as traces_module
 from grpc_server.observation.access_log import MOST_FAILURES, AccessLog
 from grpc_server.observation.heading import Heading, heading_of
 from grpc_server.observation.record import CallRecord, wanting
@@ -147,6 +150,19 @@ def test_a_failure_is_a_span_with_an_error(exporter: InMemorySpanExporter) -> No
     (span,) = exporter.get_finished_spans()
     assert (span.status.status_code, span.parent) == (StatusCode.ERROR, None)
     assert (span.attributes or {})["http.response.status_code"] == "404"
+
+
+def test_a_collector_that_is_away_does_not_hold_up_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces_module, "CLOSE_SECONDS", 0.05)
+    released = threading.Event()
+
+    class Stuck(TracerProvider):
+        def shutdown(self) -> None:
+            released.wait(30)
+
+    Traces(Stuck(shutdown_on_exit=False)).close()
+    assert not released.is_set()
+    released.set()
 
 
 def test_the_sampler_decides(exporter: InMemorySpanExporter) -> None:

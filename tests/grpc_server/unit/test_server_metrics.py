@@ -6,26 +6,15 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
 from grpc_server.counters import KEPT_VERSIONS, ModelCounters
 from grpc_server.errors import InvalidRequestError
-from grpc_server.metrics import ModelCollector
-from grpc_server.models import Models
 from model_runtime.facts import read_facts
 from registry.documents import Lineage, TrainingRecord, utc_now
 from tests.grpc_server import model_files
-from tests.grpc_server.shop import Shop, infer, raw_request, wait_for, wait_until_version
+from tests.grpc_server.shop import Shop, infer, raw_request, scrape, wait_for, wait_until_version
 
 LABELS = '{channel="production",model="m"}'
-
-
-def scrape(models: Models) -> dict[str, float]:
-    registry = CollectorRegistry()
-    registry.register(ModelCollector(models))
-    lines = generate_latest(registry).decode().splitlines()
-    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    return {name: float(value) for name, value in pairs}
 
 
 def test_requests_rows_and_failures_are_counted_by_version(shop: Shop) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model_runtime.cache import KEPT_FILES, BlobCache
+from model_runtime.cache import KEPT_BYTES, KEPT_FILES, MOST_FILES, BlobCache, _kept
 from model_runtime.facts import read_facts
 from model_runtime.gate import Gate, GateLimits, load_gate_limits
 from model_runtime.gate.verdicts import VerdictMemory, verdict_key
@@ -58,7 +58,8 @@ def test_a_verdict_that_cannot_be_kept_is_no_fault(tmp_path: Path) -> None:
     VerdictMemory(tmp_path / "nowhere" / "a.onnx").keep(verdict_key(DIGEST, LIMITS, None), FACTS)
 
 
-def test_verdicts_leave_the_cache_with_their_files(tmp_path: Path) -> None:
+def test_verdicts_leave_the_cache_with_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_runtime.cache.KEPT_BYTES", 0)
     cache = BlobCache(tmp_path)
     path = cache.keep(DIGEST, DATA)
     VerdictMemory(path).keep(verdict_key(DIGEST, LIMITS, None), FACTS)
@@ -67,6 +68,20 @@ def test_verdicts_leave_the_cache_with_their_files(tmp_path: Path) -> None:
         cache.keep(digest_of(data), data)
     assert not list(path.parent.glob(f"{path.stem}*"))
     assert len(list(path.parent.iterdir())) == KEPT_FILES
+
+
+@pytest.mark.parametrize(
+    ("sizes", "stay"),
+    [
+        ([KEPT_BYTES] * 10, 10),
+        ([KEPT_BYTES] * 100, KEPT_FILES),
+        ([1] * 500, 500),
+        ([1] * 2000, MOST_FILES),
+        ([KEPT_BYTES // 100] * 500, 100),
+    ],
+)
+def test_many_small_files_stay_and_few_big_ones(sizes: list[int], stay: int) -> None:
+    assert _kept(sizes) == stay
 
 
 def test_a_file_that_is_too_big_is_not_even_fetched() -> None:

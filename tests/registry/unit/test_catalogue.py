@@ -189,7 +189,7 @@ def test_a_corrupt_blob_is_not_handed_out(registry: Registry) -> None:
     publish(registry)
     manifest = registry.versions("digits").get(1)
     key = "blobs/sha256/" + manifest.blob.digest.removeprefix("sha256:")
-    registry.store.put(key, b"model 0 with a bit flipped")
+    registry.store.put(key, b"model 1")
     with pytest.raises(DigestMismatchError, match="corrupt, truncated or was replaced"):
         registry.versions("digits").load(manifest)
     registry.store.delete(key)

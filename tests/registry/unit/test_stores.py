@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from registry.errors import StoreUnreachableError, UsageError
-from registry.stores import Store, open_store
+from registry.stores import ObjectMissingError, Store, open_store
 from registry.stores.folder import FolderStore
 from registry.stores.memory import MemoryStore
 from tests.registry.store_conformance import StoreConformance
@@ -81,7 +82,7 @@ def test_a_name_that_cannot_be_synced_is_an_unknown_outcome_and_no_refusal(
     def deny(folder: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
-    monkeypatch.setattr("registry.stores.folder._sync_folder", deny)
+    monkeypatch.setattr("registry.stores.folder.sync_folder", deny)
     with pytest.raises(StoreUnreachableError, match="cannot say whether"):
         store.put_if_absent("a/b", b"1")
     assert store.get("a/b").data == b"1"
@@ -123,3 +124,16 @@ def test_credentials_stay_out_of_the_url(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret-key")
     url = open_store("s3://bucket/pre?endpoint=http://h:1").url
     assert url == "s3://bucket/pre at h:1"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), os.mkdir])
+def test_what_is_no_file_is_no_object_and_is_not_waited_for(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    store = FolderStore(tmp_path)
+    store.put("models/a", b"")
+    make(tmp_path / "models" / "b")
+    with pytest.raises(ObjectMissingError):
+        store.get("models/b")
+    assert not store.put_if_absent("models/b", b"")
+    assert [listed.key for listed in store.list("models/")] == ["models/a"]

@@ -1,0 +1,71 @@
+"""Many generations at once, and fleets that must not load all at the same time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from model_runtime.follower import Follower, FollowerSettings
+from registry import Registry
+from registry.documents import ModelFacts
+from tests.model_runtime.following import DEADLINE, FAST, Setting, Witness
+
+
+class SlowDoor:
+    """A consumer's demand on a contract that takes its time with the second version."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.reached = threading.Event()
+        self.open = threading.Event()
+
+    def __call__(self, _facts: ModelFacts) -> None:
+        self.seen += 1
+        if self.seen == 2:
+            self.reached.set()
+            assert self.open.wait(DEADLINE)
+
+
+def test_what_comes_while_a_version_is_made_ready_costs_one_more_swap(tmp_path: Path) -> None:
+    setting, door, witness = Setting(tmp_path), SlowDoor(), Witness()
+    follower = Follower(
+        Registry(setting.store), "digits", cache=tmp_path, settings=FAST, observer=witness, accept=door
+    )
+    setting.registry.promote("digits", setting.publish(0))
+    follower.start()
+    witness.wait(lambda seen: seen.swaps == [(1, 1)])
+    setting.registry.promote("digits", setting.publish(1))
+    assert door.reached.wait(DEADLINE)
+    for turn in range(20):
+        setting.registry.promote("digits", setting.publish(turn % 3))
+    door.open.set()
+    witness.wait(lambda seen: seen.swaps[-1] == (22, 22))
+    assert witness.swaps == [(1, 1), (2, 2), (22, 22)]
+    assert door.seen == 3
+    follower.stop()
+
+
+def test_a_stop_does_not_wait_for_the_jitter(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, FollowerSettings(poll_interval=0.01, swap_jitter=3600))
+    setting.registry.promote("digits", setting.publish(0))
+    setting.follower.start()
+    setting.witness.wait(lambda witness: witness.swaps == [(1, 1)])
+    setting.registry.promote("digits", setting.publish(1))
+    held = setting.registry.channel("digits").require_head()
+    while (newest := setting.follower.newest) is None or newest.generation < held.generation:
+        time.sleep(0.005)
+    assert setting.witness.swaps == [(1, 1)], "the promotion waits"
+    setting.follower.stop(DEADLINE)
+    assert not setting.follower._thread.is_alive()
+
+
+def test_a_rollback_does_not_wait_for_the_jitter(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, FollowerSettings(poll_interval=0.01, swap_jitter=3600))
+    for winner in (0, 1):
+        setting.registry.promote("digits", setting.publish(winner))
+    setting.follower.start()
+    setting.witness.wait(lambda witness: witness.swaps == [(2, 2)])
+    setting.registry.rollback("digits")
+    setting.witness.wait(lambda witness: witness.swaps == [(2, 2), (3, 1)])
+    setting.follower.stop()
