@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from grpc_server.call import Call
 from grpc_server.datatypes import Array
-from grpc_server.errors import DeadlineExceededError, OverloadedError
+from grpc_server.errors import DeadlineExceededError, NotReadyError, OverloadedError
 from grpc_server.execution.executor import Executor, too_late
 from grpc_server.execution.job import Ran
 from grpc_server.execution.running import run_one
@@ -54,6 +54,7 @@ def answer(
         ran = perf_counter_ns()
         reply = write(results)
     except BaseException as error:
+        _count_fault(offering, error)
         count_failure(offering, began, error)
         raise
     call.answered_by(offering.provenance)
@@ -77,11 +78,19 @@ async def _later(
         ran = await waiting
         reply = write(ran.results)
     except BaseException as error:
+        _count_fault(offering, error)
         count_failure(offering, began, error)
         raise
     call.answered_by(offering.provenance)
     offering.counters.answered(rows, began, decoded, ran.began, ran.ended, perf_counter_ns())
     return reply
+
+
+def _count_fault(offering: Offering, error: BaseException) -> None:
+    """Count a request that fits the contract and on which the model could not be run all the same."""
+    no_fault = (OverloadedError, DeadlineExceededError, NotReadyError)
+    if isinstance(error, Exception) and not isinstance(error, no_fault):
+        offering.counters.faults += 1
 
 
 def count_failure(offering: Offering, began: int, error: BaseException) -> None:

@@ -98,6 +98,15 @@ def serve(
             rich_help_panel=_MODELS,
         ),
     ] = None,
+    fall_back: Annotated[
+        bool | None,
+        typer.Option(
+            "--fall-back/--no-fall-back",
+            help="Whether to go back from a new version that fails or takes longer by far. [dim]no[/dim]",
+            show_default=False,
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option(help="The registry's store (FERRY_STORE).", show_default=False, rich_help_panel=_MODELS),
@@ -266,6 +275,7 @@ def serve(
         server_models=tuple(model or ()),
         server_all=every,
         server_all_channel=all_channel,
+        server_fall_back=fall_back,
         server_optional_models=tuple(optional or ()),
         server_model_control=model_control,
         store=store,

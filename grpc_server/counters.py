@@ -27,6 +27,8 @@ class VersionCounters:
     overloaded: int = 0
     expired: int = 0
     cancelled: int = 0
+    faults: int = 0
+    """Requests that fit the contract and on which the model could not be run."""
     total_ns: int = 0
     input_ns: int = 0
     run_ns: int = 0

@@ -10,6 +10,7 @@ from grpc_server.channels import FollowedChannel, Need
 from grpc_server.discovery import Discovery
 from grpc_server.models import ChangeListener
 from grpc_server.settings import ServerSettings
+from grpc_server.trials import TrialJudge, look_regularly
 from model_runtime.follower import Follower, FollowerObserver, FollowerSettings
 from model_runtime.heartbeat import HeartbeatReporter
 from model_runtime.hint_watch import FULL_READ_INTERVAL, HintWatch
@@ -39,11 +40,13 @@ class Following:
     ) -> None:
         self._registry = registry
         self._settings = settings
+        self._judges: list[TrialJudge] = []
         self._watched = settings.server_all or len(references) > MOST_DIRECT
         self.channels = [self._made(reference, watched=self._watched) for reference in references]
         self._reporter = HeartbeatReporter(registry, consumer=consumer_name(ROLE), role=ROLE, followers=())
         self._watch: HintWatch | None = None
         self._discovery: Discovery | None = None
+        self._looking: asyncio.Future[None] | None = None
         self._notify: Callable[[], object] = lambda: None
 
     def start(
@@ -64,6 +67,7 @@ class Following:
         for channel in self.channels:
             self._begin(channel)
         self._reporter.start()
+        self._looking = asyncio.ensure_future(look_regularly(lambda: self._judges))
         if appeared is not None and self._settings.server_all:
             self._discovery = self._discovering(loop, appeared)
         if self._watched:
@@ -111,6 +115,7 @@ class Following:
     async def leave(self, channel: FollowedChannel) -> None:
         """Follow a channel no more; whatever request holds a version of it keeps that."""
         self.channels.remove(channel)
+        self._judges = [judge for judge in self._judges if judge.channel is not channel]
         self._reporter.forget(channel.follower)
         await asyncio.to_thread(channel.follower.stop, STOP_FOLLOWER)
         channel.close()
@@ -118,6 +123,8 @@ class Following:
 
     async def stop(self) -> None:
         """Stop all of it."""
+        if self._looking is not None:
+            self._looking.cancel()
         if self._discovery is not None:
             await asyncio.to_thread(self._discovery.stop)
         if self._watch is not None:
@@ -147,4 +154,7 @@ class Following:
             ),
             consumer=consumer_name(ROLE),
         )
-        return FollowedChannel(follower, need)
+        channel = FollowedChannel(follower, need)
+        if (policy := self._settings.trials()) is not None:
+            self._judges = [*self._judges, TrialJudge(channel, policy)]
+        return channel

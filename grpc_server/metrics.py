@@ -55,6 +55,11 @@ _PER_VERSION = (
         "ferry_cancelled_requests", "Requests whose caller left before the answer", lambda c: c.cancelled
     ),
     _PerVersion(
+        "ferry_run_failures",
+        "Requests that fit the contract and on which the model could not be run",
+        lambda c: c.faults,
+    ),
+    _PerVersion(
         "nv_inference_request_duration_us",
         "Microseconds spent on answered requests, from message to message",
         lambda c: c.total_ns // NS_PER_US,

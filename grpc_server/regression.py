@@ -1,6 +1,6 @@
 """When a new version does worse than the one before: rules alone, of what was counted.
 
-A version is on trial for its first requests or seconds, whichever are over first. It has regressed if the model
+A version is on trial for its first requests or seconds, whichever are over first. It has regressed if it
 cannot be run on a larger share of the requests by far, or if its runs take longer by far; both versions must
 have had requests enough to tell.
 """

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from grpc_server.execution.policy import ExecutionPolicy, QueueLimits, parse_batching
+from grpc_server.regression import TrialPolicy
 from model_runtime.pool import WarmLimits
 from registry.errors import UsageError
 from registry.logs import LogFormat
@@ -56,6 +57,13 @@ class ServerSettings(Settings):
 
     # the longest wait before a new generation is taken up, drawn by lot so that a fleet spreads out
     server_swap_jitter_seconds: float = Field(default=0.0, ge=0, le=3600)
+
+    # going back from a version that does worse than the one before: see regression.py
+    server_fall_back: bool = False
+    server_fall_back_requests: int = Field(default=1000, ge=1)
+    server_fall_back_seconds: float = Field(default=60.0, gt=0)
+    server_fall_back_faults: float = Field(default=0.1, ge=0, le=1)
+    server_fall_back_factor: float = Field(default=3.0, ge=1)
 
     # what stays loaded, for each channel: see model_runtime/pool.py; versions are counted so far back, too
     server_warm_versions: int = Field(default=5, ge=2, le=16)
@@ -127,6 +135,17 @@ class ServerSettings(Settings):
                 )
             seen.add(name)
         return references
+
+    def trials(self) -> TrialPolicy | None:
+        """When to go back from a new version; None for never."""
+        if not self.server_fall_back:
+            return None
+        return TrialPolicy(
+            requests=self.server_fall_back_requests,
+            seconds=self.server_fall_back_seconds,
+            fault_rise=self.server_fall_back_faults,
+            run_factor=self.server_fall_back_factor,
+        )
 
     def warm_limits(self) -> WarmLimits:
         """How much stays loaded for each channel."""

@@ -46,7 +46,7 @@ class TrialJudge(FollowerObserver):
     def __init__(
         self, channel: FollowedChannel, policy: TrialPolicy, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._channel = channel
+        self.channel = channel
         self._policy = policy
         self._clock = clock
         self._trial: _Trial | None = None
@@ -54,19 +54,19 @@ class TrialJudge(FollowerObserver):
 
     def swapped(self, served: ServedModel, seconds: float) -> None:  # noqa: ARG002 - the observer's form
         """Begin a trial, where there is something to hold the version against."""
-        previous, running = self._channel.follower.previous, self._trial
+        previous, running = self.channel.follower.previous, self._trial
         if running is not None and running.served.session is served.session:
             return  # a hold, or a canary beside it: the same version goes on
         self._trial = None
-        if previous is None or served.entry.operation is not Operation.PROMOTE or self._went_back(served):
+        if previous is None or served.entry.operation is Operation.ROLLBACK or self._went_back(served):
             return
-        counters = self._channel.counters
+        counters = self.channel.counters
         before, after = counters.of_version(previous.version), counters.of_version(served.version)
         self._trial = _Trial(served, before, after, _tally(after), self._clock())
 
     def look(self) -> None:
         """See how the trial stands, and fall back if it ended badly."""
-        trial, current = self._trial, self._channel.follower.current
+        trial, current = self._trial, self.channel.follower.current
         if trial is None or current is None or current.session is not trial.served.session:
             return
         after = _tally(trial.after).since(trial.counted)
@@ -78,17 +78,17 @@ class TrialJudge(FollowerObserver):
             "trial ended", model=current.name, version=current.version, outcome=verdict.outcome.name.lower()
         )
         if verdict.outcome is Outcome.REGRESSED:
-            self._channel.follower.fall_back(current.generation, verdict.reason)
+            self.channel.follower.fall_back(current.generation, verdict.reason)
 
     def _went_back(self, served: ServedModel) -> bool:
-        return served.generation < self._channel.follower.handled
+        return served.generation < self.channel.follower.handled
 
 
-async def look_regularly(judges: Iterable[TrialJudge]) -> None:
+async def look_regularly(judges: Callable[[], Iterable[TrialJudge]]) -> None:
     """Look at all trials every `INTERVAL` seconds, until cancelled."""
     while True:
         await asyncio.sleep(INTERVAL)
-        for each in judges:
+        for each in judges():
             each.look()
 
 

@@ -124,8 +124,8 @@ def wait_until_served(
         pause: waits for so many seconds.
 
     Raises:
-        WaitTimeoutError: `seconds` passed before, or a consumer refused the generation, which no waiting
-            mends; the laggards are named.
+        WaitTimeoutError: `seconds` passed before; a consumer refused the generation, which no waiting mends;
+            or nobody reports it and all who did before fell silent. The laggards are named.
     """
     began = clock()
     deadline = began + seconds
@@ -144,12 +144,25 @@ def wait_until_served(
         else:
             on_look(standing)
             if not standing.late:
-                return standing
+                return _require_witness(standing)
             if standing.refusing:
                 raise WaitTimeoutError(_describe(standing.refusing, entry, "it was refused"))
             if clock() >= deadline:
                 raise WaitTimeoutError(_describe(standing.late, entry, f"after {seconds:g} s"))
         pause(LOOK_INTERVAL)
+
+
+def _require_witness(standing: Convergence) -> Convergence:
+    """Where nobody reports the generation and somebody fell silent, nothing is known to have been reached."""
+    if standing.serving or not standing.silent:
+        return standing
+    names = ", ".join(service.heartbeat.consumer for service in standing.silent)
+    entry = standing.entry
+    raise WaitTimeoutError(
+        f"generation {entry.generation} of {entry.model}:{entry.channel} is written, and nobody reports it: "
+        f"every consumer fell silent ({names}), and one that cannot reach the store may still serve what was "
+        "before. `ferry status` tells since when"
+    )
 
 
 def _describe(late: Sequence[Service], entry: ChannelEntry, why: str) -> str:

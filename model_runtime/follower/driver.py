@@ -123,6 +123,8 @@ class Follower:
         self._serving = threading.Event()
         self._stopping = threading.Event()
         self._woken = threading.Event()
+        self._interrupted = threading.Event()
+        self._bad: tuple[int, str] | None = None
         self._thread = threading.Thread(target=self._follow, name=f"follow-{model}-{channel}", daemon=True)
 
     # --- for callers, on any thread ---------------------------------------------------------------
@@ -134,6 +136,7 @@ class Follower:
     def stop(self, timeout: float = 5.0) -> None:
         """Stop following; what serves goes on serving for whoever holds it."""
         self._stopping.set()
+        self._interrupted.set()
         self.wake()
         if self._thread.ident is not None:
             self._thread.join(timeout)
@@ -141,6 +144,15 @@ class Follower:
     def wake(self) -> None:
         """Look at the channel now, not when the time between two looks is over; a retry keeps its pause."""
         self._woken.set()
+
+    def fall_back(self, generation: int, reason: str) -> None:
+        """Go back to what served before `generation`, and refuse that; nothing happens if it serves no more.
+
+        A newer generation is taken up as ever.
+        """
+        self._bad = (generation, reason)
+        self._interrupted.set()
+        self.wake()
 
     @property
     def expired(self) -> bool:
@@ -244,6 +256,8 @@ class Follower:
                 return self._performer.run(stage)
             case rules.Swap():
                 return self._swap()
+            case rules.FallBack():
+                return self._fall_back()
             case rules.Refuse(refusal):
                 return self._performer.refuse(refusal)
             case rules.Rest(retry):
@@ -252,11 +266,17 @@ class Follower:
                 return rules.Woke()
 
     def _poll(self) -> rules.Event:
+        if regressed := self._regressed():
+            return regressed
         found = self._performer.poll()
         if not isinstance(found, rules.Found) or not self._may_wait():
             return found
         self._stopping.wait(random.random() * self._settings.swap_jitter)  # noqa: S311 - jitter is no secret
         return self._performer.poll()  # again, for something newer may have come
+
+    def _regressed(self) -> rules.Regressed | None:
+        bad, self._bad = self._bad, None
+        return None if bad is None else self._performer.regression(*bad)
 
     def _may_wait(self) -> bool:
         newest = self._performer.newest
@@ -270,17 +290,25 @@ class Follower:
         self._serving.set()
         return swapped
 
+    def _fall_back(self) -> rules.Event:
+        fell_back = self._performer.fall_back()
+        self.current = self._performer.pool.current
+        self.swaps += 1
+        return fell_back
+
     def _rest(self, retry: int) -> None:
         if retry:
-            self._stopping.wait(rules.retry_pause(retry, random.random()))  # noqa: S311 - jitter is no secret
+            self._interrupted.wait(rules.retry_pause(retry, random.random()))  # noqa: S311 - jitter is no secret
         else:
             # up to a tenth sooner, so that a fleet that was started at once spreads out
             self._woken.wait(self._settings.poll_interval * (1 - random.random() / 10))  # noqa: S311 - jitter is no secret
             self._woken.clear()
+        if not self._stopping.is_set():
+            self._interrupted.clear()
 
     def _announce(self, action: rules.Action, event: rules.Event) -> None:
         match action, event:
-            case rules.Swap(), rules.Passed() if served := self.current:
+            case (rules.Swap(), rules.Passed()) | (rules.FallBack(), _) if served := self.current:
                 seconds = self._performer.swap_seconds
                 self._log.info(
                     "serving", version=served.version, generation=served.generation, seconds=round(seconds, 3)

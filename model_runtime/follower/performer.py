@@ -109,22 +109,38 @@ class Performer:
         return rules.Passed()
 
     def refuse(self, refusal: rules.Refusal) -> rules.Event:
-        """Write the refusal into the ledger and forget the candidate."""
-        candidate = self._require_candidate()
-        self._raise_handled(candidate.entry)
-        self._refused.add(candidate.entry.generation)
-        self._candidate = None
+        """Write the refusal into the ledger and forget the candidate, if it is one that was refused."""
+        if self._candidate is not None:
+            self._raise_handled(self._candidate.entry)
+            self._refused.add(self._candidate.entry.generation)
+            self._candidate = None
         self._refusals.record(
             gate=refusal.gate,
             reason=refusal.reason,
             remedy=refusal.remedy,
             consumer=self._consumer,
-            channel=candidate.entry.channel,
+            channel=self._channel.name,
             version=refusal.target.version,
             generation=refusal.target.generation,
             blob_digest=refusal.target.digest,
         )
         return rules.Woke()
+
+    def regression(self, generation: int, reason: str) -> rules.Regressed | None:
+        """What to tell the rules where `generation` is to be left; None where that cannot be."""
+        current, previous = self.pool.current, self.pool.previous
+        if current is None or previous is None or current.generation != generation:
+            return None
+        return rules.Regressed(_target(current), _target(previous), reason)
+
+    def fall_back(self) -> rules.Event:
+        """Let what served before serve again, as it did."""
+        if self.pool.previous is None:
+            raise ValueError("nothing served before")
+        began = time.monotonic()
+        self.pool.serve(self.pool.previous)
+        self.swap_seconds = time.monotonic() - began
+        return rules.FellBack()
 
     @property
     def newest(self) -> ChannelEntry | None:
@@ -199,3 +215,7 @@ class Performer:
         if self._candidate is None:
             raise ValueError("there is no candidate")
         return self._candidate
+
+
+def _target(served: ServedModel) -> rules.Target:
+    return rules.Target(served.generation, served.version, served.digest)

@@ -5,7 +5,9 @@
 - `step(state, event)` gives the next state and the one action to perform; performing it gives an event.
 - A failure on the way leads back to the last good version. A transient one is tried again, later each time;
   a refused generation is not tried again, only a newer one is.
-- Generations served only ever rise: a rollback is a newer generation that names an older version.
+- Generations served only ever rise: a rollback is a newer generation that names an older version. A fall-back
+  is the exception: a consumer that finds that what serves does worse than what served before goes back to
+  that by itself, and refuses the generation it leaves.
 - A newcomer whose first candidate is refused has no last good version. It looks back along what a rollback of
   the channel would lead to, and serves the newest of that which passes, until a newer generation does.
 """
@@ -19,6 +21,8 @@ FIRST_RETRY = 0.5
 """Seconds until the first retry of a transient failure."""
 LAST_RETRY = 30.0
 """Seconds that the pause between retries grows to."""
+REGRESSION = "regression"
+"""The gate that a consumer names where what serves does worse than what served before."""
 
 
 class Phase(StrEnum):
@@ -129,7 +133,32 @@ class Rejected:
     at_fault: Target | None = None
 
 
-Event = Woke | NothingNew | Found | FoundBehind | NothingBehind | Passed | Failed | Rejected
+@dataclass(frozen=True, slots=True)
+class Regressed:
+    """The consumer found that `serving` does worse than what served before it, and `before` is still warm."""
+
+    serving: Target
+    before: Target
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """What served before serves again."""
+
+
+Event = (
+    Woke
+    | NothingNew
+    | Found
+    | FoundBehind
+    | NothingBehind
+    | Passed
+    | Failed
+    | Rejected
+    | Regressed
+    | FellBack
+)
 
 # --- actions: what to perform next ----------------------------------------------------------------
 
@@ -162,6 +191,13 @@ class Swap:
 
 
 @dataclass(frozen=True, slots=True)
+class FallBack:
+    """Let what served before serve again: one reference assignment."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """Record a refusal where people look for it."""
 
@@ -175,7 +211,7 @@ class Rest:
     retry: int = 0
 
 
-Action = Poll | LookBack | RunStage | Swap | Refuse | Rest
+Action = Poll | LookBack | RunStage | Swap | FallBack | Refuse | Rest
 
 
 def step(state: State, event: Event) -> tuple[State, Action]:
@@ -197,6 +233,10 @@ def step(state: State, event: Event) -> tuple[State, Action]:
             return _failed(state, reason)
         case Rejected():
             return _rejected(state, event)
+        case Regressed():
+            return _regressed(state, event)
+        case FellBack():
+            return _fell_back(state)
 
 
 def _nothing(state: State, *, behind: bool) -> tuple[State, Action]:
@@ -251,6 +291,20 @@ def _rejected(state: State, why: Rejected) -> tuple[State, Action]:
         looks_back=state.serving is None,
     )
     return rested, Refuse(refusal)
+
+
+def _regressed(state: State, why: Regressed) -> tuple[State, Action]:
+    if state.serving != why.serving:  # something else serves by now
+        return state, Poll(state.handled)
+    refusal = Refusal(why.serving, REGRESSION, why.reason, "Promote a newer version once the cause is known")
+    handled = max(state.handled, why.serving.generation)
+    return replace(_at_rest(state), serving=why.before, handled=handled, refusal=refusal), FallBack(refusal)
+
+
+def _fell_back(state: State) -> tuple[State, Action]:
+    if state.refusal is None:
+        raise ValueError("nothing was refused that one could fall back from")
+    return state, Refuse(state.refusal)
 
 
 def _at_rest(state: State) -> State:

@@ -55,7 +55,9 @@ class Shop:
             self.registry.promote(model, version)
         return version
 
-    def follow(self, *names: str, wait: bool = True) -> Models:
+    def follow(
+        self, *names: str, wait: bool = True, judged: Callable[[FollowedChannel], object] | None = None
+    ) -> Models:
         channels = []
         for name in names:
             reference = ModelReference.parse(name)
@@ -67,6 +69,8 @@ class Shop:
                 settings=FollowerSettings(poll_interval=0.01, warm=self.warm),
             )
             channels.append(FollowedChannel(follower))
+            if judged is not None:
+                judged(channels[-1])
             self._followers.append(follower)
             follower.start()
         for channel in channels:

@@ -103,7 +103,7 @@ def test_idle_and_half_open_connections_do_not_hold_up_a_stop(site: Site) -> Non
 
 
 def test_requests_under_way_are_answered_over_grpc_and_http_and_health_says_so_first(site: Site) -> None:
-    site.publish(model_files.slow(turns=200, size=500), "slow")
+    site.publish(model_files.slow(turns=200, size=700), "slow")
     with site.server("m", "slow", flags=["--drain-seconds", "20"]) as server:
         server.wait_until_healthy()
         watch = health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)

@@ -60,11 +60,12 @@ def test_who_falls_silent_by_the_stores_clock_is_not_waited_for() -> None:
     registry.consumers.beat(heartbeat("web1", store.now(), 0))
     passed = iter(range(0, 100, 10))
     looks: list[Convergence] = []
-    standing = wait_until_served(
-        registry, entry, seconds=60, on_look=looks.append, clock=lambda: next(passed), pause=lambda _: None
-    )
+    with pytest.raises(WaitTimeoutError, match=r"nobody reports it.*\(web1\)"):
+        wait_until_served(
+            registry, entry, seconds=60, on_look=looks.append, clock=passed.__next__, pause=lambda _: None
+        )
     assert [len(look.late) for look in looks] == [1] * (len(looks) - 1) + [0]
-    assert [service.heartbeat.consumer for service in standing.silent] == ["web1"]
+    assert [service.heartbeat.consumer for service in looks[-1].silent] == ["web1"]
 
 
 def test_a_heartbeat_that_cannot_be_read_is_not_passed_over_in_silence() -> None:

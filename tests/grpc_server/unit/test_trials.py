@@ -1,0 +1,136 @@
+"""A server that goes back from a version that does worse, on real followers and sessions."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from grpc_server.channels import FollowedChannel
+from grpc_server.errors import InvalidRequestError
+from grpc_server.models import Models
+from grpc_server.regression import TrialPolicy
+from grpc_server.trials import TrialJudge
+from tests.grpc_server import model_files
+from tests.grpc_server.shop import Shop, infer, raw_request, scrape, wait_for, wait_until_version
+
+POLICY = TrialPolicy(least_requests=5, least_faults=3, requests=20)
+IN_RANGE, OUT_OF_RANGE = np.array([1], np.int64), np.array([15], np.int64)
+
+
+class Bench:
+    """A model that looks numbers up in a table, whose size is the version's quality; version 1 serves."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        shop.publish("m", model_files.lookup(20))
+        self.models: Models = shop.follow("m", judged=self._judged)
+        self.channel = self.models.get("m").default
+        self.ask(10)
+
+    def _judged(self, channel: FollowedChannel) -> None:
+        self.clock = 0.0
+        self.judge = TrialJudge(channel, POLICY, clock=lambda: self.clock)
+
+    def ask(self, times: int) -> None:
+        for _ in range(times):
+            with contextlib.suppress(InvalidRequestError):
+                infer(self.models, raw_request("m", x=OUT_OF_RANGE))
+
+    def promote(self, size: int) -> int:
+        version = self.shop.publish("m", model_files.lookup(size))
+        wait_until_version(self.models.get("m"), version)
+        wait_for(lambda: self.judge._trial is not None, "the trial")
+        return version
+
+    def version(self) -> int:
+        current = self.channel.current
+        assert current is not None
+        return current.served.version
+
+
+@pytest.fixture
+def bench(shop: Shop) -> Bench:
+    return Bench(shop)
+
+
+def test_a_version_that_fails_is_left_and_refused(bench: Bench) -> None:
+    bench.promote(10)  # 15 lies beyond its table
+    bench.ask(5)
+    bench.judge.look()
+    wait_for(lambda: bench.version() == 1, "the fall-back")
+    assert bench.channel.follower.report().generation == 1
+    wait_for(lambda: bench.channel.counters.refusals["regression"] == 1)
+    report = bench.channel.follower.report()
+    assert (report.refused_generation, report.refused_gate) == (2, "regression")
+    assert "could not be run on 100.0% of 5 requests" in (report.last_error or "")
+    (refusal,) = bench.shop.registry.refusals("m").all()
+    assert (refusal.gate, refusal.version, refusal.generation) == ("regression", 2, 2)
+    found = scrape(bench.models)
+    assert found['ferry_refusals_total{channel="production",gate="regression",model="m"}'] == 1
+    assert found['ferry_generations_behind{channel="production",model="m"}'] == 1
+    assert found['ferry_run_failures{model="m",version="2"}'] == 5
+    # what was left can still be asked for, and is not tried again
+    assert list(bench.channel.by_version) == [1, 2]
+    bench.judge.look()
+    assert bench.version() == 1
+
+
+def test_a_newer_generation_is_tried_again_and_may_pass(bench: Bench) -> None:
+    bench.promote(10)
+    bench.ask(5)
+    bench.judge.look()
+    wait_for(lambda: bench.version() == 1)
+    bench.promote(30)
+    bench.ask(20)
+    bench.judge.look()
+    assert bench.version() == 3
+    assert bench.judge._trial is None, "it has passed"
+    assert bench.channel.follower.report().refused_gate is None
+
+
+def test_the_same_version_under_a_newer_generation_is_on_trial_again(bench: Bench) -> None:
+    bench.promote(10)
+    bench.ask(5)
+    bench.judge.look()
+    wait_for(lambda: bench.version() == 1)
+    bench.shop.registry.hold("m")  # names version 2, as the channel did
+    wait_until_version(bench.models.get("m"), 2)
+    bench.ask(5)
+    wait_for(lambda: bench.judge._trial is not None)
+    bench.ask(5)
+    bench.judge.look()
+    wait_for(lambda: bench.version() == 1)
+
+
+def test_callers_own_faults_are_no_faults_of_the_version(bench: Bench) -> None:
+    version = bench.promote(20)
+    for _ in range(30):
+        with pytest.raises(InvalidRequestError):
+            infer(bench.models, raw_request("m", x=np.zeros((1, 4), np.float32)))
+    bench.judge.look()
+    assert bench.version() == version
+    assert bench.judge._trial is not None
+
+
+def test_a_rollback_is_no_trial(bench: Bench) -> None:
+    bench.promote(10)
+    bench.promote(30)
+    bench.ask(20)
+    bench.shop.registry.rollback("m")
+    wait_until_version(bench.models.get("m"), 2)
+    assert bench.judge._trial is None
+    bench.ask(20)
+    bench.judge.look()
+    assert bench.version() == 2, "someone wanted it"
+
+
+def test_a_trial_ends_with_its_time(bench: Bench) -> None:
+    bench.promote(10)
+    bench.clock = POLICY.seconds
+    bench.judge.look()
+    assert bench.judge._trial is None
+    bench.ask(20)
+    bench.judge.look()
+    assert bench.version() == 2
