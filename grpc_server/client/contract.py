@@ -150,7 +150,7 @@ def _numbers(tensor: TensorInfo, datatype: Datatype, array: Array) -> Array:
         raise InputError(f"input {tensor.name!r} takes {tensor.datatype}, and the array is {array.dtype}")
     if wanted.kind in "iu" and array.size:
         limits = np.iinfo(wanted)
-        if array.min() < limits.min or array.max() > limits.max:
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
             raise InputError(
                 f"input {tensor.name!r} has a value beyond {tensor.datatype}, "
                 f"which goes from {limits.min} to {limits.max}"

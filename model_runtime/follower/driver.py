@@ -254,10 +254,8 @@ class Follower:
                 return self._performer.look_back()
             case rules.RunStage(stage, _):
                 return self._performer.run(stage)
-            case rules.Swap():
-                return self._swap()
-            case rules.FallBack():
-                return self._fall_back()
+            case rules.Swap() | rules.FallBack():
+                return self._swap(action)
             case rules.Refuse(refusal):
                 return self._performer.refuse(refusal)
             case rules.Rest(retry):
@@ -283,18 +281,13 @@ class Follower:
         is_rollback = newest is not None and newest.operation is Operation.ROLLBACK
         return self._settings.swap_jitter > 0 and self.current is not None and not is_rollback
 
-    def _swap(self) -> rules.Event:
-        swapped = self._performer.swap()
+    def _swap(self, action: rules.Swap | rules.FallBack) -> rules.Event:
+        is_new = isinstance(action, rules.Swap)
+        swapped = self._performer.swap() if is_new else self._performer.fall_back()
         self.current = self._performer.pool.current
         self.swaps += 1
         self._serving.set()
         return swapped
-
-    def _fall_back(self) -> rules.Event:
-        fell_back = self._performer.fall_back()
-        self.current = self._performer.pool.current
-        self.swaps += 1
-        return fell_back
 
     def _rest(self, retry: int) -> None:
         if retry:

@@ -147,18 +147,8 @@ class FellBack:
     """What served before serves again."""
 
 
-Event = (
-    Woke
-    | NothingNew
-    | Found
-    | FoundBehind
-    | NothingBehind
-    | Passed
-    | Failed
-    | Rejected
-    | Regressed
-    | FellBack
-)
+Trouble = Failed | Rejected | Regressed
+Event = Woke | NothingNew | Found | FoundBehind | NothingBehind | Passed | FellBack | Trouble
 
 # --- actions: what to perform next ----------------------------------------------------------------
 
@@ -229,14 +219,20 @@ def step(state: State, event: Event) -> tuple[State, Action]:
             return _found(state, target, behind=isinstance(event, FoundBehind))
         case Passed():
             return _passed(state)
+        case FellBack():
+            return _fell_back(state)
+        case Failed() | Rejected() | Regressed():
+            return _went_wrong(state, event)
+
+
+def _went_wrong(state: State, trouble: Trouble) -> tuple[State, Action]:
+    match trouble:
         case Failed(reason):
             return _failed(state, reason)
         case Rejected():
-            return _rejected(state, event)
+            return _rejected(state, trouble)
         case Regressed():
-            return _regressed(state, event)
-        case FellBack():
-            return _fell_back(state)
+            return _regressed(state, trouble)
 
 
 def _nothing(state: State, *, behind: bool) -> tuple[State, Action]:

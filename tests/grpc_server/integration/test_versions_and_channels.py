@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from grpc_server.client import ModelNotFoundError
+from grpc_server.client import ModelNotFoundError, RequestRefusedError
 from model_runtime.facts import read_facts
 from tests.grpc_server import model_files
 from tests.grpc_server.server_process import ServerProcess, Site
@@ -15,6 +16,7 @@ from tests.grpc_server.shop import wait_for
 
 pytestmark = pytest.mark.integration
 
+BEYOND_TEN = np.array([15], np.int64)
 LABELS = '{channel="production",model="m"}'
 
 
@@ -114,3 +116,29 @@ def test_every_model_of_the_registry_is_served_and_new_ones_as_they_come(site: S
         site.publish(model_files.plus(4), "b")
         wait_for(lambda: server.plus("b") == 4)
         assert server.plus("a") == 1
+
+
+def test_a_version_that_fails_is_left_without_anyone_asking(site: Site) -> None:
+    def promote(size: int) -> None:
+        site.publish(model_files.lookup(size))
+
+    def ask() -> bool:
+        try:
+            return float(server.client.infer("m", {"x": BEYOND_TEN})["y"][0]) == 1500
+        except RequestRefusedError:
+            return False
+
+    promote(20)
+    with site.server(flags=("--fall-back",)) as server:
+        server.wait_until_healthy()
+        assert all(ask() for _ in range(60))
+        promote(10)
+        wait_for(lambda: not ask(), "the bad version")
+        wait_for(lambda: sum(ask() for _ in range(20)) == 20, "the fall-back")
+        wait_for(lambda: told(site) == {("production", 1)})
+        found = server.metrics()
+        assert found['ferry_refusals_total{channel="production",gate="regression",model="m"}'] == 1
+        assert found[f"ferry_generations_behind{LABELS}"] == 1
+        promote(30)
+        wait_for(lambda: told(site) == {("production", 3)}, "a newer version")
+        assert ask()

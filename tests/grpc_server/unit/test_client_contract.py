@@ -29,6 +29,11 @@ def test_numbers_become_the_dtype_that_the_model_takes(value: object) -> None:
     np.testing.assert_array_equal(array, np.asarray(value, np.float32))
 
 
+def test_booleans_become_numbers_of_any_width() -> None:
+    for datatype in ("UINT64", "INT8", "FP16"):
+        assert fit(TensorInfo("x", datatype, (2,)), [True, False]).tolist() == [1, 0]
+
+
 def test_an_array_that_fits_is_not_copied() -> None:
     array = np.ones((3, 2), np.float32)
     assert fit(FP32, array) is array

@@ -12,11 +12,15 @@ from grpc_server.errors import InvalidRequestError
 from grpc_server.models import Models
 from grpc_server.regression import TrialPolicy
 from grpc_server.trials import TrialJudge
+from protos.grpc_service_pb2 import ModelInferRequest
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, infer, raw_request, scrape, wait_for, wait_until_version
 
 POLICY = TrialPolicy(least_requests=5, least_faults=3, requests=20)
-IN_RANGE, OUT_OF_RANGE = np.array([1], np.int64), np.array([15], np.int64)
+
+# beyond a table of ten and within one of twenty
+FIFTEEN = ModelInferRequest(model_name="m", raw_input_contents=[np.array([15], "<i8").tobytes()])
+FIFTEEN.inputs.add(name="x", datatype="INT64", shape=[1])
 
 
 class Bench:
@@ -36,7 +40,7 @@ class Bench:
     def ask(self, times: int) -> None:
         for _ in range(times):
             with contextlib.suppress(InvalidRequestError):
-                infer(self.models, raw_request("m", x=OUT_OF_RANGE))
+                infer(self.models, FIFTEEN)
 
     def promote(self, size: int) -> int:
         version = self.shop.publish("m", model_files.lookup(size))
@@ -65,7 +69,7 @@ def test_a_version_that_fails_is_left_and_refused(bench: Bench) -> None:
     report = bench.channel.follower.report()
     assert (report.refused_generation, report.refused_gate) == (2, "regression")
     assert "could not be run on 100.0% of 5 requests" in (report.last_error or "")
-    (refusal,) = bench.shop.registry.refusals("m").all()
+    (refusal,) = bench.shop.registry.refusals("m").newest()
     assert (refusal.gate, refusal.version, refusal.generation) == ("regression", 2, 2)
     found = scrape(bench.models)
     assert found['ferry_refusals_total{channel="production",gate="regression",model="m"}'] == 1

@@ -201,3 +201,43 @@ def test_retries_come_later_and_later_up_to_a_bound(retry: int, fraction: float)
     pause = rules.retry_pause(retry, fraction)
     assert rules.FIRST_RETRY / 2 <= pause <= rules.LAST_RETRY
     assert rules.retry_pause(retry + 1, fraction) >= pause
+
+
+def test_a_fall_back_leads_to_what_served_before_and_refuses_what_it_leaves() -> None:
+    state, _ = serve(State(), target(1, 1))
+    state, _ = serve(state, target(2, 2))
+    state, action = rules.step(state, rules.Regressed(target(2, 2), target(1, 1), "slow"))
+    refusal = rules.Refusal(
+        target(2, 2), rules.REGRESSION, "slow", "Promote a newer version once the cause is known"
+    )
+    assert action == rules.FallBack(refusal)
+    assert (state.serving, state.handled, state.phase) == (target(1, 1), 2, Phase.SERVING)
+    state, action = rules.step(state, rules.FellBack())
+    assert action == rules.Refuse(refusal)
+    state, action = rules.step(state, rules.Woke())
+    assert action == rules.Poll(2), "what was left is not looked for again"
+    state, _ = serve(state, target(3, 2))
+    assert (state.serving, state.refusal) == (target(3, 2), None)
+
+
+def test_what_regressed_and_serves_no_more_is_no_news() -> None:
+    state, _ = serve(State(), target(1, 1))
+    state, _ = serve(state, target(2, 2))
+    again, action = rules.step(state, rules.Regressed(target(1, 1), target(2, 2), "slow"))
+    assert (again, action) == (state, rules.Poll(2))
+    with pytest.raises(ValueError, match="nothing was refused"):
+        rules.step(state, rules.FellBack())
+
+
+@given(st.lists(st.booleans(), max_size=20))
+def test_whatever_falls_back_goes_on_serving_and_takes_what_is_newer(regresses: list[bool]) -> None:
+    state, _ = serve(State(), target(1, 1))
+    for generation, falls in enumerate(regresses, start=2):
+        before, newer = state.serving, target(generation, generation)
+        state, _ = serve(state, newer)
+        if falls and before is not None:
+            state, _ = rules.step(state, rules.Regressed(newer, before, "slow"))
+            state, _ = rules.step(state, rules.FellBack())
+        assert state.serving == (before if falls else newer)
+        assert state.handled == generation
+        assert (state.refusal is not None) == falls
