@@ -101,7 +101,8 @@ def test_what_cannot_be_answered_has_a_status_and_a_text(
 
 def test_every_document(connection: http.client.HTTPConnection) -> None:
     assert ask(connection, "GET", "/v2/health/live")[:2] == (200, {"live": True})
-    assert ask(connection, "GET", "/v2/health/ready")[:2] == (200, {"ready": True})
+    status, readiness, _ = ask(connection, "GET", "/v2/health/ready")
+    assert (status, readiness["ready"], readiness["models"]["m"]["version"]) == (200, True, 1)
     assert ask(connection, "GET", "/v2/models/m/ready")[:2] == (200, {"ready": True})
     assert ask(connection, "GET", "/v2/models/none/ready")[:2] == (400, {"ready": False})
     assert ask(connection, "GET", "/v2/models/m/versions/1")[1]["versions"] == ["1"]
