@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from model_runtime.gate.child import run_child
 from model_runtime.gate.handover import write_all
@@ -136,14 +137,23 @@ class KeeperProcess:
 
 def _ending(child: _Child, status: int, usage: resource.struct_rusage) -> Ending:
     code = os.waitstatus_to_exitcode(status)
-    own = resource.getrusage(resource.RUSAGE_SELF)
     return Ending(
         code=code if code >= 0 else None,
         signal=-code if code < 0 else None,
         overdue=child.overdue,
-        grown=max(0, usage.ru_maxrss - own.ru_maxrss) * 1024,
+        grown=max(0, usage.ru_maxrss * 1024 - resident_bytes()),
         stderr=child.said.decode("utf-8", "replace"),
     )
+
+
+def resident_bytes() -> int:
+    """Bytes of memory that this process has now.
+
+    Not its peak: Linux keeps that across exec, so a helper that a large program started seems as large as
+    that program was, and nothing that its children take seems to be growth.
+    """
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
 
 
 def _kill(child: _Child) -> None:

@@ -243,7 +243,8 @@ def test_a_second_signal_ends_the_server_at_once(site: Site, number: signal.Sign
         server.wait_until_healthy()
         call = server.channel.unary_unary(INFER)
         slow = [call.future(raw_request("slow", x=ROW).SerializeToString(), timeout=60) for _ in range(20)]
-        time.sleep(0.3)
+        waiting = 'nv_inference_pending_request_count{model="slow",version="1"}'
+        wait_for(lambda: server.metrics().get(waiting, 0) > 0, "requests to wait")
         server.process.send_signal(number)
         wait_for(lambda: bool(server.events("draining")), "the drain")
         time.sleep(1)
