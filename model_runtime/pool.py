@@ -61,6 +61,11 @@ class WarmPool:
         self.warm: tuple[ServedModel, ...] = ()
 
     @property
+    def serving(self) -> tuple[ServedModel, ...]:
+        """What serves: a version, and perhaps a canary."""
+        return _parts(self.current)
+
+    @property
     def size(self) -> int:
         """Bytes that all of them take, as estimated."""
         return sum(served.session.memory for served in self.warm)

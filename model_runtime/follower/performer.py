@@ -197,15 +197,8 @@ class Performer:
 
     def _serving(self, entry: ChannelEntry, part: Part) -> ServedModel:
         session = part.require_session()
-        since = next((kept.since for kept in self._serving_now() if kept.session is session), None)
+        since = next((kept.since for kept in self.pool.serving if kept.session is session), None)
         return ServedModel(part.require_manifest(), entry, session, since or utc_now())
-
-    def _serving_now(self) -> tuple[ServedModel, ...]:
-        """What serves: a version, and perhaps a canary."""
-        served = self.pool.current
-        if served is None:
-            return ()
-        return (served,) if served.canary is None else (served, served.canary.model)
 
     def _raise_handled(self, entry: ChannelEntry) -> None:
         if self._handled is None or entry.generation > self._handled.generation:

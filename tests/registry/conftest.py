@@ -27,10 +27,13 @@ def ferry(
     monkeypatch.setenv("FERRY_STORE", store_url)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr("sys.argv", ["ferry", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
+    def run(*arguments: str, **environment: str) -> Result:
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.argv", ["ferry", *arguments])
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
         out, err = capfdbinary.readouterr()
         return Result(int(str(ended.value.code or 0)), out.decode(), err.decode())
 

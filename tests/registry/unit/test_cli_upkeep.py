@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 from pydantic import TypeAdapter
 
 from registry import Registry
-from registry.cli.app import main
 from registry.cli.shapes import SHAPES
 from registry.documents import ModelFacts, TensorSpec
 from registry.refusals import Refusals
 from registry.stores.folder import FolderStore
+from tests.registry.ferry import Ferry
 
 FACTS = ModelFacts(
     opset=17,
@@ -25,20 +21,6 @@ FACTS = ModelFacts(
     inputs=(TensorSpec(name="input", dtype="float32", shape=(-1, 4)),),
     outputs=(TensorSpec(name="label", dtype="int64", shape=(-1,)),),
 )
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.out)
-
-
-Ferry = Callable[..., Result]
 
 
 @pytest.fixture
@@ -53,20 +35,6 @@ def registry(root: Path) -> Registry:
         registry.publish("digits", b"model %d" % number, FACTS)
     registry.promote("digits", 4)
     return registry
-
-
-@pytest.fixture
-def ferry(root: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Ferry:
-    monkeypatch.setenv("FERRY_STORE", root.as_uri())
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr("sys.argv", ["ferry", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfdbinary.readouterr()
-        return Result(int(str(ended.value.code or 0)), out.decode(), err.decode())
-
-    return run
 
 
 def age(root: Path, below: str, days: float) -> None:

@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 
 from registry import Registry
-from registry.cli.app import main
 from registry.documents import ModelFacts, utc_now
 from registry.signing.keyfiles import read_private_key
+from tests.registry.ferry import Ferry
 
 FACTS = ModelFacts(opset=17, ir_version=8, inputs=(), outputs=())
 PASSPHRASE = "correct horse"  # noqa: S105 - it locks what a test has just made
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.out)
-
-
-Ferry = Callable[..., Result]
-
-
-@pytest.fixture
-def ferry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> Ferry:
-    monkeypatch.setenv("FERRY_STORE", (tmp_path / "registry").as_uri())
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str, **environment: str) -> Result:
-        with monkeypatch.context() as patch:
-            patch.setattr("sys.argv", ["ferry", *arguments])
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        out, err = capfdbinary.readouterr()
-        return Result(int(str(ended.value.code or 0)), out.decode(), err.decode())
-
-    return run
 
 
 @pytest.fixture
