@@ -6,6 +6,7 @@ what is loaded is what was hashed, also after a crash and on a disk that flips a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 from registry.digests import PREFIX, hex_of
 from registry.errors import UsageError
@@ -25,6 +27,13 @@ KEPT_BYTES = 2**30
 """What those beyond the first `KEPT_FILES` may take, with these."""
 
 _PRIVATE = 0o700
+_SUFFIX = ".onnx"
+
+
+class _File(NamedTuple):
+    name: str
+    size: int
+    used: float
 
 
 class BlobCache:
@@ -78,14 +87,24 @@ class BlobCache:
 
     def _prune(self) -> None:
         # several consumers may share the folder, so the files used last stay, not only this one's
-        by_use = sorted(self._folder.glob("*.onnx"), key=_last_use, reverse=True)
-        for path in by_use[_kept([_size(path) for path in by_use]) :]:
+        files = sorted(self._files(), key=lambda file: file.used, reverse=True)
+        for file in files[_kept([file.size for file in files]) :]:
+            path = self._folder / file.name
             path.unlink(missing_ok=True)
             for verdict in self._folder.glob(f"{path.stem}.*"):
                 verdict.unlink(missing_ok=True)
 
+    def _files(self) -> Iterator[_File]:
+        # one call for each file, as this is Python that a server's requests wait behind at every swap
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(_SUFFIX):
+                    with contextlib.suppress(FileNotFoundError):  # another consumer pruned it
+                        status = entry.stat()
+                        yield _File(entry.name, status.st_size, status.st_mtime)
+
     def _path(self, digest: str) -> Path:
-        return self._folder / f"{hex_of(digest)}.onnx"
+        return self._folder / f"{hex_of(digest)}{_SUFFIX}"
 
     def _make_private(self) -> None:
         self._folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
@@ -113,17 +132,3 @@ def _kept(sizes: Sequence[int]) -> int:
         return len(sizes)
     fit = sum(total <= KEPT_BYTES for total in accumulate(sizes))
     return max(KEPT_FILES, min(MOST_FILES, fit))
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # another consumer pruned it
-        return 0
-
-
-def _last_use(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:  # another consumer pruned it
-        return 0.0

@@ -54,6 +54,10 @@ class HintWatch:
         """Wake `follower` too; to be called before it starts, or it may miss what is promoted meanwhile."""
         self._followers = (*self._followers, follower)
 
+    def forget(self, follower: Follower) -> None:
+        """Wake `follower` no more; to be called where `follow` is."""
+        self._followers = tuple(each for each in self._followers if each is not follower)
+
     def start(self) -> None:
         """Begin to watch."""
         self._thread.start()

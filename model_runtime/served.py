@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from model_runtime.session import OnnxSession
 from registry.canary import CanarySplit
 from registry.documents import ChannelEntry, Manifest
+
+if TYPE_CHECKING:
+    from model_runtime.session import OnnxSession
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ class Contents:
     collected: dict[str, Listed] = field(default_factory=dict)
     runs: list[Listed] = field(default_factory=list)
     probes: list[Listed] = field(default_factory=list)
+    jobs: list[Listed] = field(default_factory=list)
     hint: Listed | None = None
     foreign: list[Listed] = field(default_factory=list)
 
@@ -72,13 +73,12 @@ def _sorted(contents: Contents, listed: Listed, area: str, rest: str) -> bool:
     if area == "consumers":
         name = rest.removesuffix(SUFFIX)
         return name + SUFFIX == rest and is_name(name) and _kept(contents.heartbeats, name, listed)
-    if area == "doctor":
-        contents.probes.append(listed)
-        return True
-    if _RUN.fullmatch(listed.key):
-        contents.runs.append(listed)
-        return True
-    return False
+    kind = {"doctor": contents.probes, "jobs": contents.jobs}.get(area)
+    if kind is None and _RUN.fullmatch(listed.key):
+        kind = contents.runs
+    if kind is not None:
+        kind.append(listed)
+    return kind is not None
 
 
 def _sorted_of_model(contents: Contents, listed: Listed, parts: list[str]) -> bool:

@@ -8,6 +8,8 @@ NUMBER_WIDTH = 10
 BLOBS = "blobs/sha256/"
 CONSUMERS = "consumers/"
 HINT = "hint.json"
+JOBS = "jobs/"
+"""What the scoring job keeps beside the registry; no part of the registry reads it."""
 MODELS = "models/"
 
 

@@ -219,6 +219,8 @@ class _Offer:
             return True
         if found is None:
             self.fault = StoreUnreachableError("the store says that the entry exists and cannot show it")
+        elif self._data.startswith(found):  # a whole entry is never the beginning of another
+            self.fault = UntrustedAnswerError("the store's answer was cut off")
         elif self._acknowledged:
             self.fault = UntrustedAnswerError(
                 "the store took it and shows other bytes than it was given; `ferry doctor` examines the store"

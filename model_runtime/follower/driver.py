@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,10 +14,11 @@ import structlog
 
 from model_runtime.follower import rules
 from model_runtime.follower.performer import Performer
+from model_runtime.follower.stages import Loader
 from model_runtime.follower.trusted import WHOLE_INTERVAL
 from model_runtime.identity import consumer_name
 from model_runtime.memory import release_free_memory
-from model_runtime.pool import WarmLimits
+from model_runtime.pool import WarmLimits, WarmPool, WarmShelf
 from model_runtime.served import ServedModel
 from registry.catalogue import Registry
 from registry.documents import ChannelEntry, ModelFacts, Operation, ServedModelReport, utc_now
@@ -34,7 +36,8 @@ class FollowerSettings:
     Args:
         poll_interval: seconds between two looks for a newer generation.
         whole_interval: seconds between two looks at whether the log is still whole.
-        warm: how much stays warm: what served before, and more where there is room.
+        warm: how much stays warm: what served before, and more where there is room; a follower with a shelf
+            takes the number of versions from here, and the memory from there.
         swap_jitter: the longest wait, in seconds, before a new generation is taken up, so that a fleet does
             not load at once. Neither a rollback nor the first version waits.
     """
@@ -60,6 +63,9 @@ class FollowerObserver:
     def expired(self, fresh_until: datetime) -> None:
         """Nobody vouched for the channel's freshness since `fresh_until`; what serves goes on."""
 
+    def trimmed(self) -> None:
+        """Another follower took the room of versions that were warm; called on that one's thread."""
+
     def polled(self) -> None:
         """The channel was read: what serves is as new as the channel was then, or on its way to be."""
 
@@ -80,6 +86,9 @@ class Follower:
         observer: told of swaps, refusals and failures.
         consumer: this process's name among all consumers, for the ledger of refusals.
         state: a folder to remember the highest generation in, across restarts; None forgets it.
+        loader: loads and warms what passed the gate; None for ONNX Runtime in this process.
+        shelf: the memory budget, and the warm versions, that it shares with other followers of this process,
+            all of them with the same loader; None for its own.
 
     Attributes:
         answers: gives the records or requests answered by each version; whoever answers them sets it, and the
@@ -98,6 +107,8 @@ class Follower:
         observer: FollowerObserver | None = None,
         consumer: str | None = None,
         state: Path | None = None,
+        loader: Loader | None = None,
+        shelf: WarmShelf | None = None,
     ) -> None:
         self.model = model
         self.channel = channel
@@ -112,12 +123,16 @@ class Follower:
             channel,
             consumer=consumer or consumer_name("consumer"),
             cache=cache,
+            loader=loader or _local_loader(),
             accept=accept,
             ratchet=Ratchet(state, registry.store.url, model, channel) if state else None,
             whole_interval=self._settings.whole_interval,
-            warm=self._settings.warm,
+            pool=WarmPool(self._settings.warm, shelf, self._trimmed),
+            kept=shelf.find if shelf is not None else None,
         )
         self._told_expiry: datetime | None = None
+        self._due: float | None = None
+        """When a new generation that waits for its jitter may be taken up; None while none does."""
         self._observers = [observer or FollowerObserver()]
         self._state = rules.State()
         self._serving = threading.Event()
@@ -140,6 +155,13 @@ class Follower:
         self.wake()
         if self._thread.ident is not None:
             self._thread.join(timeout)
+        self._performer.pool.close()
+
+    def release(self) -> None:
+        """Hold none of the versions any more; to be called after `stop`, where nobody asks this one again."""
+        self.current = None
+        self._observers = []
+        self._performer.pool.clear()
 
     def wake(self) -> None:
         """Look at the channel now, not when the time between two looks is over; a retry keeps its pause."""
@@ -234,6 +256,7 @@ class Follower:
             # told after the step, so that whoever asks for a report meanwhile gets the new one
             self._announce(performed, event)
             self._warn_if_expired()
+        self._performer.drop_candidate()
 
     def _perform(self, action: rules.Action) -> rules.Event:
         try:
@@ -264,13 +287,25 @@ class Follower:
                 return rules.Woke()
 
     def _poll(self) -> rules.Event:
-        if regressed := self._regressed():
-            return regressed
-        found = self._performer.poll()
+        while True:
+            if regressed := self._regressed():
+                return regressed
+            found = self._performer.poll()
+            pause = self._pause_before(found)
+            if pause <= 0 or self._stopping.is_set():
+                self._due = None
+                return found
+            # a step at a time, for something newer may come, and a rollback does not wait
+            self._woken.wait(min(pause, self._settings.poll_interval))
+            self._woken.clear()
+
+    def _pause_before(self, found: rules.Event) -> float:
+        """Seconds until what was found may be taken up; what replaces it meanwhile waits no longer."""
         if not isinstance(found, rules.Found) or not self._may_wait():
-            return found
-        self._stopping.wait(random.random() * self._settings.swap_jitter)  # noqa: S311 - jitter is no secret
-        return self._performer.poll()  # again, for something newer may have come
+            return 0.0
+        if self._due is None:
+            self._due = time.monotonic() + random.random() * self._settings.swap_jitter  # noqa: S311 - jitter is no secret
+        return self._due - time.monotonic()
 
     def _regressed(self) -> rules.Regressed | None:
         bad, self._bad = self._bad, None
@@ -326,6 +361,9 @@ class Follower:
             case _:
                 pass
 
+    def _trimmed(self) -> None:
+        self._tell(lambda observer: observer.trimmed())
+
     def _warn_if_expired(self) -> None:
         end = self._performer.fresh_until
         if end is None or end == self._told_expiry or not _is_over(end):
@@ -340,6 +378,13 @@ class Follower:
                 call(observer)
             except Exception:  # noqa: BLE001 - an observer's fault must not keep a model from serving
                 self._log.exception("an observer failed")
+
+
+def _local_loader() -> Loader:
+    # imported here: a process that has others load needs no ONNX Runtime
+    from model_runtime.follower.loading import LocalLoader
+
+    return LocalLoader()
 
 
 def _is_over(moment: datetime | None) -> bool:

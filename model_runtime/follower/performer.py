@@ -12,9 +12,9 @@ from pathlib import Path
 
 from model_runtime.cache import BlobCache
 from model_runtime.follower import rules
-from model_runtime.follower.stages import Candidate, Part, Stages
+from model_runtime.follower.stages import Candidate, Kept, Loader, Part, Stages
 from model_runtime.follower.trusted import WHOLE_INTERVAL, TrustedChannel
-from model_runtime.pool import WarmLimits, WarmPool
+from model_runtime.pool import WarmPool
 from model_runtime.served import Canary, ServedModel
 from registry.canary import CanarySplit
 from registry.catalogue import Registry
@@ -35,13 +35,12 @@ class Performer:
         channel: its channel.
         consumer: who is written into the ledger of refusals.
         cache: a folder for verified files.
+        loader: loads and warms what passed the gate.
         accept: the consumer's own demand on a contract.
         ratchet: remembers the highest generation across restarts; None forgets it.
         whole_interval: seconds between two looks at whether the log is still whole.
-        warm: how much stays warm.
-
-    Attributes:
-        pool: what is warm, what serves included.
+        pool: where warm versions are kept.
+        kept: finds those that need not be fetched and loaded; None for the pool alone.
     """
 
     def __init__(
@@ -52,22 +51,26 @@ class Performer:
         *,
         consumer: str,
         cache: Path,
+        loader: Loader,
         accept: Callable[[ModelFacts], None] | None,
         ratchet: Ratchet | None = None,
         whole_interval: float = WHOLE_INTERVAL,
-        warm: WarmLimits | None = None,
+        pool: WarmPool | None = None,
+        kept: Kept | None = None,
     ) -> None:
-        self.pool = WarmPool(warm)
+        self.pool = pool or WarmPool()
         self.swap_seconds = 0.0
         self.polled_at: datetime | None = None
         self._channel = registry.channel(model, channel)
         self._trusted = TrustedChannel(self._channel, ratchet, whole_interval=whole_interval)
         self._refusals = registry.refusals(model)
         self._consumer = consumer
-        self._stages = Stages(registry, BlobCache(cache), self.pool.find, accept)
+        self._stages = Stages(registry, BlobCache(cache), kept or self.pool.find, loader, accept)
         self._handled: ChannelEntry | None = None
         self._candidate: Candidate | None = None
         self._refused: set[int] = set()
+        self._left = ""
+        """Digest of the manifest that a fall-back left, until something else is put to serve."""
         self._may_break_contract = False
         self._found_at = 0.0
 
@@ -76,6 +79,9 @@ class Performer:
         news = self._trusted.news(self._handled)
         self.polled_at = utc_now()
         if news is None:
+            return rules.NothingNew()
+        if news.entry.manifest_digest == self._left and not news.chosen:
+            self._raise_handled(news.entry)  # nobody asked for another try
             return rules.NothingNew()
         # an allowed change stays allowed for what comes after it, until something of it serves here
         self._may_break_contract |= news.contract_change
@@ -104,6 +110,7 @@ class Performer:
         self._raise_handled(candidate.entry)
         self._candidate = None
         self._refused.clear()
+        self._left = ""
         self._may_break_contract = False
         self.swap_seconds = time.monotonic() - self._found_at
         return rules.Passed()
@@ -138,6 +145,8 @@ class Performer:
         if self.pool.previous is None:
             raise ValueError("nothing served before")
         began = time.monotonic()
+        if self.pool.current is not None:
+            self._left = self.pool.current.manifest.digest
         self.pool.serve(self.pool.previous)
         self.swap_seconds = time.monotonic() - began
         return rules.FellBack()

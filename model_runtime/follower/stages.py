@@ -6,14 +6,12 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from model_runtime.cache import BlobCache
 from model_runtime.follower.rules import Phase
 from model_runtime.gate import Gate, load_gate_limits
-from model_runtime.golden import check_golden_rows, warm_up
 from model_runtime.served import ServedModel
-from model_runtime.session import OnnxSession
 from registry.catalogue import Registry
 from registry.contract import contract_break
 from registry.digests import require_digest
@@ -28,12 +26,36 @@ from registry.errors import (
     UsageError,
 )
 
+if TYPE_CHECKING:
+    from model_runtime.session import OnnxSession
+
 _T = TypeVar("_T")
 
 _REMEDY = "Publish the version again and promote that"
 
 Kept = Callable[[str], ServedModel | None]
 """The warm model of a manifest's digest, where this consumer still has it."""
+
+
+class Loader(Protocol):
+    """Makes verified files ready to serve: here, or wherever requests are answered."""
+
+    def load(self, entry: ChannelEntry, manifest: Manifest, path: Path) -> OnnxSession:
+        """The session of a version that `entry` names.
+
+        Raises:
+            RefusedError: it cannot be loaded, and never will.
+            FerryError: it could not be for now.
+        """
+        ...
+
+    def warm(self, session: OnnxSession, manifest: Manifest) -> None:
+        """Run it once; its golden rows must come out, where it has some.
+
+        Raises:
+            RefusedError: they do not.
+        """
+        ...
 
 
 @dataclass(slots=True)
@@ -88,6 +110,7 @@ class Stages:
         registry: where versions come from.
         cache: where verified files lie.
         kept: gives what is warm already, which need not be fetched and loaded again.
+        loader: loads and warms what passed the gate.
         accept: the consumer's own demand on a contract; raises `RefusedError` where it is not met.
     """
 
@@ -96,11 +119,13 @@ class Stages:
         registry: Registry,
         cache: BlobCache,
         kept: Kept,
+        loader: Loader,
         accept: Callable[[ModelFacts], None] | None = None,
     ) -> None:
         self._registry = registry
         self._cache = cache
         self._kept = kept
+        self._loader = loader
         self._accept = accept
         self._gate = Gate(load_gate_limits())
 
@@ -122,9 +147,9 @@ class Stages:
                     self._verify(part)
                     self._require_contract(candidate, part, incumbent)
                 case Phase.LOADING:
-                    _load(part)
+                    self._load(candidate.entry, part)
                 case Phase.WARMING:
-                    _warm(part)
+                    self._warm(part)
                 case _:
                     raise ValueError(f"{stage} is no stage")
 
@@ -168,6 +193,14 @@ class Stages:
         except DigestMismatchError as error:
             raise RefusedError("digest", str(error), _REMEDY) from error
 
+    def _load(self, entry: ChannelEntry, part: Part) -> None:
+        if part.session is None:
+            part.session = self._loader.load(entry, part.require_manifest(), _require(part.path))
+
+    def _warm(self, part: Part) -> None:
+        if not part.warm:
+            self._loader.warm(part.require_session(), part.require_manifest())
+
     def _require_contract(self, candidate: Candidate, part: Part, incumbent: Manifest | None) -> None:
         manifest = part.require_manifest()
         if self._accept is not None:
@@ -199,29 +232,9 @@ def _read_manifest(registry: Registry, model: str, part: Part) -> Manifest:
     return manifest
 
 
-def _load(part: Part) -> None:
-    if part.session is not None:
-        return
-    path = _require(part.path)
-    try:
-        part.session = OnnxSession(path)
-    except RefusedError as error:
-        if path.exists():
-            raise
-        # no fault of the model's: another consumer pruned the cache, or someone emptied it
-        raise UsageError(
-            f"{path} vanished from the cache while it was loaded; it is fetched again"
-        ) from error
-
-
-def _warm(part: Part) -> None:
-    if part.warm:
-        return
-    manifest, session = part.require_manifest(), part.require_session()
-    if manifest.golden is None:
-        warm_up(session, manifest)
-    else:
-        check_golden_rows(session, manifest, manifest.golden)
+def vanished(path: Path) -> UsageError:
+    """What to say of a file that was in the cache a moment ago."""
+    return UsageError(f"{path} vanished from the cache while it was loaded; it is fetched again")
 
 
 def _require(value: _T | None) -> _T:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from registry.channels import Channel
-from registry.documents import ChannelEntry
+from registry.documents import ChannelEntry, Operation
 from registry.errors import BrokenChainError
 from registry.ratchet import Mark, Ratchet
 
@@ -20,6 +20,8 @@ WHOLE_INTERVAL = 30.0
 """Seconds between two looks at the end of the log, beyond its next entry."""
 FURTHEST_BACK = 64
 """How many entries a newcomer without a memory passes over to find one that it can trust."""
+
+_CHOOSE_NOTHING = (Operation.HOLD, Operation.RELEASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,12 @@ class News:
     Attributes:
         entry: the newest entry that is trusted; where none is, the newest.
         contract_change: whether a trusted entry among the new ones allows another contract.
+        chosen: whether somebody chose a version by one of the new ones; a hold and a release name it only.
     """
 
     entry: ChannelEntry
     contract_change: bool
+    chosen: bool = True
 
 
 class TrustedChannel:
@@ -79,7 +83,8 @@ class TrustedChannel:
         if self._ratchet is not None:
             self._ratchet.advance(trusted[-1])
         self.newest = trusted[-1]
-        return News(trusted[-1], any(entry.contract_change for entry in trusted))
+        chosen = any(entry.operation not in _CHOOSE_NOTHING for entry in trusted)
+        return News(trusted[-1], any(entry.contract_change for entry in trusted), chosen)
 
     def _require_whole(self, handled: ChannelEntry | None) -> None:
         tip = self.newest or handled  # what was refused may be taken out of the log again

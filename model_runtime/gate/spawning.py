@@ -59,11 +59,11 @@ def keeper_environment() -> dict[str, str]:
     environment |= dict.fromkeys(_ONE_THREAD, "1")
     # its thread would be lost in every fork, with the locks that it holds
     environment["ORT_DISABLE_TELEMETRY"] = "1"
-    environment["PYTHONPATH"] = os.pathsep.join(_import_path())
+    environment["PYTHONPATH"] = os.pathsep.join(import_path())
     return environment
 
 
-def _import_path() -> list[str]:
+def import_path() -> list[str]:
     """Where this program found its modules, this package first; never the working directory as such."""
     here = str(Path(__file__).resolve().parents[2])
     return list(dict.fromkeys([here, *(entry for entry in sys.path if entry)]))

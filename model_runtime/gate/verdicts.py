@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import tempfile
@@ -21,6 +22,9 @@ SUFFIX = ".passed"
 _FORM = 1  # of the gate itself; raise it when a check is added
 _LIBRARIES = ("onnx", "onnxruntime", "numpy")
 
+# each parses a file of metadata: 4 ms of Python in all, which requests would wait behind at every swap
+_version_of = functools.cache(version)
+
 
 def verdict_key(digest: str, limits: GateLimits, golden: bytes | None) -> str:
     """What a verdict holds for: the file, the policy, the golden rows, and who judged; 64 hex digits."""
@@ -29,7 +33,7 @@ def verdict_key(digest: str, limits: GateLimits, golden: bytes | None) -> str:
         "digest": digest,
         "limits": limits.digest,
         "golden": None if golden is None else digest_of(golden),
-        "libraries": {name: version(name) for name in _LIBRARIES},
+        "libraries": {name: _version_of(name) for name in _LIBRARIES},
         "machine": platform.machine(),
     }
     return hex_of(digest_of(orjson.dumps(judged, option=orjson.OPT_SORT_KEYS)))

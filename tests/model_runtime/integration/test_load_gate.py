@@ -214,7 +214,7 @@ def test_a_restart_does_not_pay_again(
     unused = GateKeeper()
     assert Gate(LIMITS, keeper=unused).admit_file(path, manifest) == facts
     assert unused.pid is None
-    monkeypatch.setattr("model_runtime.gate.verdicts.version", lambda _: "of tomorrow")
+    monkeypatch.setattr("model_runtime.gate.verdicts._version_of", lambda _: "of tomorrow")
     assert Gate(LIMITS, keeper=unused).admit_file(path, manifest) == facts
     assert unused.pid is not None
     unused.stop()

@@ -258,7 +258,7 @@ def test_a_file_that_vanishes_from_the_cache_is_fetched_again(
                 pruned.append(path)
             super().__init__(path)
 
-    monkeypatch.setattr("model_runtime.follower.stages.OnnxSession", Pruning)
+    monkeypatch.setattr("model_runtime.follower.loading.OnnxSession", Pruning)
     setting.serve(0)
     assert pruned
     assert setting.witness.refusals == []

@@ -46,15 +46,21 @@ def test_what_comes_while_a_version_is_made_ready_costs_one_more_swap(tmp_path: 
     follower.stop()
 
 
+def wait_until_newest_is_seen(setting: Setting) -> None:
+    head = setting.registry.channel("digits").require_head()
+    deadline = time.monotonic() + DEADLINE
+    while (newest := setting.follower.newest) is None or newest.generation < head.generation:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_a_stop_does_not_wait_for_the_jitter(tmp_path: Path) -> None:
     setting = Setting(tmp_path, FollowerSettings(poll_interval=0.01, swap_jitter=3600))
     setting.registry.promote("digits", setting.publish(0))
     setting.follower.start()
     setting.witness.wait(lambda witness: witness.swaps == [(1, 1)])
     setting.registry.promote("digits", setting.publish(1))
-    held = setting.registry.channel("digits").require_head()
-    while (newest := setting.follower.newest) is None or newest.generation < held.generation:
-        time.sleep(0.005)
+    wait_until_newest_is_seen(setting)
     assert setting.witness.swaps == [(1, 1)], "the promotion waits"
     setting.follower.stop(DEADLINE)
     assert not setting.follower._thread.is_alive()
@@ -68,4 +74,46 @@ def test_a_rollback_does_not_wait_for_the_jitter(tmp_path: Path) -> None:
     setting.witness.wait(lambda witness: witness.swaps == [(2, 2)])
     setting.registry.rollback("digits")
     setting.witness.wait(lambda witness: witness.swaps == [(2, 2), (3, 1)])
+    setting.follower.stop()
+
+
+def waiting_for_its_jitter(tmp_path: Path, *, poll_interval: float) -> Setting:
+    """A follower that serves version 1, knows of version 2 and waits an hour before it takes it up."""
+    setting = Setting(tmp_path, FollowerSettings(poll_interval=poll_interval, swap_jitter=3600))
+    setting.registry.promote("digits", setting.publish(0))
+    setting.follower.start()
+    setting.witness.wait(lambda witness: witness.swaps == [(1, 1)])
+    setting.registry.promote("digits", setting.publish(1))
+    setting.follower.wake()
+    wait_until_newest_is_seen(setting)
+    return setting
+
+
+def test_a_rollback_does_not_wait_for_the_jitter_of_what_it_takes_back(tmp_path: Path) -> None:
+    setting = waiting_for_its_jitter(tmp_path, poll_interval=0.01)
+    setting.registry.rollback("digits")
+    setting.witness.wait(lambda witness: witness.swaps == [(1, 1), (3, 1)])
+    setting.follower.stop()
+
+
+def test_a_watched_follower_hears_of_a_rollback_while_it_waits(tmp_path: Path) -> None:
+    setting = waiting_for_its_jitter(tmp_path, poll_interval=3600)
+    setting.registry.rollback("digits")
+    setting.follower.wake()
+    setting.witness.wait(lambda witness: witness.swaps == [(1, 1), (3, 1)])
+    setting.follower.stop()
+
+
+def test_a_fall_back_does_not_wait_for_the_jitter(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, FollowerSettings(poll_interval=0.01, swap_jitter=3600))
+    for winner in (0, 1):
+        setting.registry.promote("digits", setting.publish(winner))
+    setting.follower.start()
+    setting.witness.wait(lambda witness: witness.swaps == [(2, 2)])
+    setting.registry.rollback("digits")
+    setting.witness.wait(lambda witness: witness.swaps == [(2, 2), (3, 1)])
+    setting.registry.promote("digits", setting.publish(2), force=True)
+    wait_until_newest_is_seen(setting)
+    setting.follower.fall_back(3, "it does worse")
+    setting.witness.wait(lambda witness: witness.swaps == [(2, 2), (3, 1), (2, 2)])
     setting.follower.stop()

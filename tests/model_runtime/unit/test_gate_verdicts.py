@@ -38,7 +38,7 @@ def test_every_part_of_the_judgement_is_in_the_key(monkeypatch: pytest.MonkeyPat
         verdict_key(digest_of(b"other"), LIMITS, None),
         verdict_key(DIGEST, replace(LIMITS, allow_functions=True), None),
     }
-    monkeypatch.setattr("model_runtime.gate.verdicts.version", lambda name: f"{name} of tomorrow")
+    monkeypatch.setattr("model_runtime.gate.verdicts._version_of", lambda name: f"{name} of tomorrow")
     assert verdict_key(DIGEST, LIMITS, None) not in keys
     assert len(keys) == 5
 

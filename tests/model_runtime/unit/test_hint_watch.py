@@ -72,6 +72,23 @@ def test_a_promotion_wakes_its_follower(fleet: Fleet) -> None:
     fleet.expect("c", 2)
 
 
+def test_who_is_forgotten_is_woken_no_more(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[Follower] = []
+    wake = Follower.wake
+
+    def noted(follower: Follower) -> None:
+        woken.append(follower)
+        wake(follower)
+
+    monkeypatch.setattr(Follower, "wake", noted)
+    fleet.watch.forget(fleet.followers["b"])
+    for name in ("a", "b"):
+        fleet.promote(name, winner=1)
+    fleet.watch.look()
+    fleet.expect("a", 2)
+    assert woken == [fleet.followers["a"]]
+
+
 def test_nothing_new_costs_one_request_whatever_the_number_of_models(fleet: Fleet) -> None:
     fleet.watch.look()
     before = fleet.store.requests

@@ -123,6 +123,25 @@ def test_a_write_that_arrives_after_another_writers_is_a_conflict_and_stays_undo
 # --- damaged answers, one at a time ---------------------------------------------------------------
 
 
+@pytest.mark.parametrize("damage", [Damage.CUT, Damage.EMPTY], ids=str)
+def test_the_same_half_answer_twice_does_not_make_ones_own_entry_another_writers(
+    memory: MemoryStore, damage: Damage
+) -> None:
+    class _AnswersCutOffOnceWritten(Wrapper):
+        left = 2
+
+        def get(self, key: str) -> Stored:
+            found = super().get(key)
+            if len(op_ids(memory)) == 1 or not self.left:
+                return found
+            self.left -= 1
+            return replace(found, data=damage.done_to(found.data, 0))
+
+    lying = FaultyStore(_AnswersCutOffOnceWritten(memory), [Fault.ALREADY_THERE], only=WRITES)
+    mine = promoted(lying)
+    assert op_ids(memory)[1:] == [mine]
+
+
 def reads_of_a_promotion(memory: MemoryStore) -> int:
     """How many reads a promotion makes."""
     counted = CountingStore(_copy(memory))
