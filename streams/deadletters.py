@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from streams.errors import MalformedRecordError
+from streams.event_time import parse_event_time
 
 Header = tuple[str, bytes | None]
 
@@ -15,15 +17,22 @@ TOPIC = "ferry.topic"
 PARTITION = "ferry.partition"
 OFFSET = "ferry.offset"
 PIPELINE = "ferry.pipeline"
+TIMESTAMP = "ferry.timestamp"
+"""The record's own Kafka timestamp, `YYYY-mm-dd HH:MM:SS.fff` in UTC; letters of older jobs lack it."""
+REPLAYED = "ferry.replayed"
+"""On a record that was replayed: how often. As one of its own headers it comes back if that dies again."""
 
-_OURS = frozenset({REASON, DETAIL, TOPIC, PARTITION, OFFSET, PIPELINE})
+_MOST_DIGITS = 9  # anyone may write this header, and a number of thousands of digits is refused by Python
+
+_REQUIRED = frozenset({REASON, DETAIL, TOPIC, PARTITION, OFFSET, PIPELINE})
+_OURS = _REQUIRED | {TIMESTAMP}
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A record that could not be processed, where it came from, and why.
 
-    `headers` are those the record had in its own topic.
+    `headers` are those the record had in its own topic, and `timestamp` its moment there, to the millisecond.
     """
 
     key: bytes | None
@@ -35,6 +44,25 @@ class DeadLetter:
     offset: int
     pipeline: str
     headers: tuple[Header, ...] = ()
+    timestamp: datetime | None = None
+
+    @property
+    def timestamp_ms(self) -> int | None:
+        """The record's own moment as Kafka writes it: milliseconds since 1970."""
+        return None if self.timestamp is None else round(self.timestamp.timestamp() * 1000)
+
+    @property
+    def replays(self) -> int:
+        """How often this record was replayed before it came here."""
+        counts = [text or b"" for name, text in self.headers if name == REPLAYED]
+        last = counts[-1] if counts else b""
+        return int(last) if last.isdigit() and len(last) <= _MOST_DIGITS else 0
+
+
+def replay_headers(letter: DeadLetter) -> list[Header]:
+    """The headers of the record when it is sent back: its own, with one more replay counted."""
+    kept = [header for header in letter.headers if header[0] != REPLAYED]
+    return [*kept, (REPLAYED, str(letter.replays + 1).encode())]
 
 
 def dead_letter_headers(letter: DeadLetter) -> list[Header]:
@@ -50,6 +78,9 @@ def dead_letter_headers(letter: DeadLetter) -> list[Header]:
         OFFSET: str(letter.offset),
         PIPELINE: letter.pipeline,
     }
+    if letter.timestamp is not None:
+        moment = letter.timestamp.astimezone(UTC).replace(tzinfo=None)
+        ours[TIMESTAMP] = moment.isoformat(sep=" ", timespec="milliseconds")
     kept = [header for header in letter.headers if header[0] not in _OURS]
     return [*kept, *((name, text.encode()) for name, text in ours.items())]
 
@@ -63,7 +94,7 @@ def decode_dead_letter(key: bytes | None, value: bytes | None, headers: Iterable
     headers = tuple(headers)
     found = {name: text for name, text in headers if name in _OURS}
     try:
-        words = {name: (found[name] or b"").decode() for name in _OURS}
+        words = {name: (found[name] or b"").decode() for name in _REQUIRED}
         return DeadLetter(
             key=key,
             value=value,
@@ -74,6 +105,7 @@ def decode_dead_letter(key: bytes | None, value: bytes | None, headers: Iterable
             offset=int(words[OFFSET]),
             pipeline=words[PIPELINE],
             headers=tuple(header for header in headers if header[0] not in _OURS),
+            timestamp=parse_event_time((found.get(TIMESTAMP) or b"").decode()),
         )
     except KeyError as error:
         raise MalformedRecordError(f"no dead letter: the header {error.args[0]} is missing") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -105,6 +106,19 @@ def topic_partitions(bootstrap: str, topic: str, *, timeout: float = 10.0) -> li
         if topic not in client.list_topics():
             raise UnknownTopicError(topic, bootstrap)
         return _partitions(client, topic)
+
+
+def topic_id(bootstrap: str, topic: str, *, timeout: float = 10.0) -> str:
+    """The id of `topic` in 32 hexadecimal digits; empty where the broker gives none.
+
+    Raises:
+        BrokerUnreachableError: no broker answers.
+    """
+    with admin_client(bootstrap, timeout=timeout) as client:
+        for description in client.describe_topics([topic]):
+            found = uuid.UUID(str(description["topic_id"]))
+            return found.hex if found.int else ""
+    return ""
 
 
 def ensure_topics(

@@ -12,6 +12,7 @@ class RejectReason(StrEnum):
     NO_VALUE = "no_value"
     RECORD_TOO_LARGE = "record_too_large"
     INVALID_JSON = "invalid_json"
+    INVALID_AVRO = "invalid_avro"
     NOT_AN_OBJECT = "not_an_object"
     MISSING_FIELD = "missing_field"
     WRONG_TYPE = "wrong_type"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,7 @@ from registry.documents import Label
 from streams.errors import MalformedRecordError
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
+_NULL = b"null"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,15 @@ class ModelStamp:
     version: int
     generation: int
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowAnswer:
+    """What a version said that was tried beside the one that scored the record."""
+
+    prediction: Label
+    agrees: bool
+    model: ModelStamp
 
 
 class ScoredRecord(BaseModel):
@@ -39,6 +49,7 @@ class ScoredRecord(BaseModel):
     scored_at: AwareDatetime
     actual: Label | None = None
     model: ModelStamp
+    shadow: ShadowAnswer | None = None
 
     @property
     def correct(self) -> bool | None:
@@ -54,6 +65,7 @@ def encode_scored(
     *,
     model: ModelStamp,
     scored_at: datetime | None = None,
+    shadows: Sequence[orjson.Fragment | None] | None = None,
 ) -> list[bytes]:
     """The output records of a batch, which one model scored at one moment.
 
@@ -64,24 +76,42 @@ def encode_scored(
         actuals: n labels, None where the source had none; the field is then left out.
         model: what scored the batch.
         scored_at: when; None for now.
+        shadows: n encoded `ShadowAnswer`s, None where there is none; the field is then left out.
     """
-    stamp = orjson.Fragment(orjson.dumps(model))
-    at = orjson.Fragment(orjson.dumps(scored_at or datetime.now(UTC), option=_OPTIONS))
-    # one conversion for the batch: a C-contiguous float array is what orjson writes without Python objects
-    rows = [None] * len(predictions) if scores is None else list(np.ascontiguousarray(scores))
-    encoded = []
-    for prediction, row, event_time, actual in zip(predictions, rows, event_times, actuals, strict=True):
-        record: dict[str, Any] = {
-            "prediction": prediction,
-            "scores": row,
-            "event_time": event_time,
-            "scored_at": at,
-        }
-        if actual is not None:
-            record["actual"] = actual
-        record["model"] = stamp
-        encoded.append(orjson.dumps(record, option=_OPTIONS))
-    return encoded
+    at = orjson.dumps(scored_at or datetime.now(UTC), option=_OPTIONS)
+    ends = b',"scored_at":' + at, b',"model":' + orjson.dumps(model)
+    # text joined to text: few keys and labels differ, so only numbers and times are converted one by one
+    heads = _by_label(predictions, lambda label: b'{"prediction":' + label + b',"scores":')
+    tails = _by_label(actuals, lambda label: (b"" if label == _NULL else b',"actual":' + label).join(ends))
+    rows = [_NULL] * len(predictions) if scores is None else _rows(scores)
+    last = [b"}"] * len(predictions) if shadows is None else [_shadow(shadow) for shadow in shadows]
+    return [
+        b"".join((head, row, b',"event_time":', time, tail, end))
+        for head, row, time, tail, end in zip(heads, rows, _times(event_times), tails, last, strict=True)
+    ]
+
+
+def _by_label(labels: Sequence[Label | None], text: Callable[[bytes], bytes]) -> list[bytes]:
+    """A text for each label, made once for those that are the same."""
+    if {bool, int} <= set(map(type, labels)):  # True is no 1 here, and to a dictionary they are one key
+        return [text(orjson.dumps(label)) for label in labels]
+    texts = {label: text(orjson.dumps(label)) for label in set(labels)}
+    return [texts[label] for label in labels]
+
+
+def _rows(scores: npt.NDArray[np.floating[Any]]) -> list[bytes]:
+    # a C-contiguous float array is what orjson writes without Python objects; numbers hold no bracket
+    text = orjson.dumps(np.ascontiguousarray(scores), option=_OPTIONS)
+    return text[1:-1].replace(b"],[", b"]\n[").split(b"\n") if len(scores) else []
+
+
+def _times(moments: Sequence[datetime]) -> list[bytes]:
+    text = orjson.dumps(list(moments), option=_OPTIONS)
+    return text[1:-1].split(b",") if moments else []
+
+
+def _shadow(shadow: orjson.Fragment | None) -> bytes:
+    return b"}" if shadow is None else b',"shadow":' + orjson.dumps(shadow) + b"}"
 
 
 def decode_scored(value: bytes) -> ScoredRecord:

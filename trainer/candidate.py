@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
+
+from sklearn.base import ClassifierMixin
+from sklearn.pipeline import Pipeline as SklearnPipeline
 
 from registry.documents import Evaluation, TrainingRecord
 from registry.errors import RefusedError
 from trainer.export import Precision, export_onnx
+from trainer.folded import fold
 from trainer.learner import ESTIMATOR, FRAMEWORK
 from trainer.parity import GATE, check_parity, golden_rows, load_session
 from trainer.training import Training
@@ -15,6 +20,15 @@ from trainer.training import Training
 RUN_LABEL = "ferry.trainer.run"
 EXPORT_LABEL = "ferry.trainer.export"
 PIPELINE_LABEL = "ferry.pipeline"
+
+
+Form = Callable[[SklearnPipeline], ClassifierMixin]
+
+# the folded form is the fast one, and it computes in float32; whichever comes first at parity is taken
+_FORMS: dict[Precision, tuple[Form, ...]] = {
+    "float32": (fold, lambda estimator: estimator),
+    "float64": (lambda estimator: estimator,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +52,30 @@ def export_candidate(training: Training) -> ExportedModel:
 
     The first version chooses the precision: float32, or float64 where that is not exact enough, as with
     features of large offset. Later ones keep it: callers send inputs of one type, and a version that wants
-    another would be refused wherever the first one serves.
+    another would be refused wherever the first one serves. In float32 the folded form is tried first.
 
     Raises:
         RefusedError: the file does not say what the estimator says, in the precision chosen or in any.
     """
     chosen = training.progress.precision
-    tried: tuple[Precision, ...] = (chosen,) if chosen else get_args(Precision)
-    for precision in tried[:-1]:
+    precisions: tuple[Precision, ...] = (chosen,) if chosen else get_args(Precision)
+    tried = [(precision, form) for precision in precisions for form in _FORMS[precision]]
+    for precision, form in tried[:-1]:
         try:
-            return _export(training, precision)
+            return _export(training, precision, form)
         except RefusedError as error:
             if error.gate != GATE:
                 raise
-    return _export(training, tried[-1])
+    return _export(training, *tried[-1])
 
 
-def _export(training: Training, precision: Precision) -> ExportedModel:
+def _export(training: Training, precision: Precision, form: Form) -> ExportedModel:
     pipeline, progress = training.pipeline, training.progress
     spec, source = pipeline.export, pipeline.source
     rows = training.recent.newest(spec.parity_rows)
     estimator = training.learner.estimator
     data = export_onnx(
-        estimator,
+        form(estimator),
         width=source.features.width,
         classes=source.label.classes,
         opset=spec.opset,

@@ -8,7 +8,7 @@ import onnx
 import orjson
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
-from sklearn.pipeline import Pipeline as SklearnPipeline
+from sklearn.base import ClassifierMixin
 
 from model_runtime.facts import CLASSES_PROPERTY, ROLE_PROPERTY
 from registry.documents import Label, Role
@@ -27,12 +27,12 @@ _TYPES = {"float32": FloatTensorType, "float64": DoubleTensorType}
 
 
 def export_onnx(
-    estimator: SklearnPipeline, *, width: int, classes: tuple[Label, ...], opset: int, precision: Precision
+    estimator: ClassifierMixin, *, width: int, classes: tuple[Label, ...], opset: int, precision: Precision
 ) -> bytes:
     """Convert a fitted estimator.
 
     Args:
-        estimator: scaler and classifier.
+        estimator: scaler and classifier, or their folded form.
         width: features per row.
         classes: the labels as the pipeline names them, in the order of the scores.
         opset: newest ONNX opset the file may need.

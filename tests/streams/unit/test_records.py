@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.documents import AsExpected, DocumentDecoder, Opened
+from streams.json_records import JsonFormat
 from streams.pipeline import ArrayFeatures, LabelSpec, ObjectFeatures, SourceSpec
 from streams.records import LabelUse, RecordDecoder, RejectReason
 
@@ -75,6 +78,26 @@ def test_each_fault_has_its_reason(value: bytes | None, reason: RejectReason) ->
     assert batch.rejections[0].detail
     assert batch.rows.shape == (0, 3)
     assert len(batch) == 0
+
+
+@pytest.mark.parametrize("depth", [200, 255, 400, 1000])
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ('{"ts": 0, "x": [1, 2, %s], "y": 1}', RejectReason.NOT_A_NUMBER),
+        ('{"ts": 0, "x": %s, "y": 1}', RejectReason.WRONG_LENGTH),
+        ('{"ts": %s, "x": [1, 2, 3], "y": 1}', RejectReason.BAD_EVENT_TIME),
+        ('{"ts": 0, "x": [1, 2, 3], "y": %s}', RejectReason.BAD_LABEL),
+    ],
+)
+def test_what_is_nested_deeper_than_can_be_written_is_a_fault_like_any(
+    where: str, reason: RejectReason, depth: int
+) -> None:
+    source = ARRAY.model_copy(update={"max_record_bytes": 5000})
+    value = (where % ("[" * depth + "]" * depth)).encode()
+    batch = RecordDecoder(source).decode_batch([value, record()])
+    assert [(item.index, item.reason) for item in batch.rejections] == [(0, reason)]
+    assert len(batch) == 1
 
 
 def test_bad_records_do_not_spoil_their_batch() -> None:
@@ -183,3 +206,60 @@ def test_a_batch_decodes_as_its_records_do_one_by_one(values: list[bytes | None]
     ]
     assert len(together) + len(together.rejections) == len(values)
     assert np.isfinite(together.rows).all()
+
+
+class _OneWay(JsonFormat):
+    """JSON without the short way for arrays."""
+
+    def opener(self, source: SourceSpec) -> Callable[[bytes], Opened]:
+        return AsExpected(source, self)
+
+
+def _texts(document: dict[str, Any]) -> st.SearchStrategy[bytes]:
+    """A document as several writers write it, some of them badly."""
+    text = json.dumps(document).encode()
+    spaced = json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return st.sampled_from(
+        [
+            text,
+            spaced,
+            text.replace(b" ", b""),
+            b" " + text + b"\r\n",
+            b"\xef\xbb\xbf" + text,
+            text + b"\0",
+            text[:-1],
+            text + b",",
+            text.replace(b"]", b"],"),
+            text.replace(b"[", b"[["),
+            text.replace(b"1", b"01"),
+            text.replace(b"1", b"true"),
+            text.replace(b"1", b"1e999"),
+            text.replace(b"1", b"-0"),
+            text.replace(b"1", b"1E+0"),
+            text.replace(b"1", b"18446744073709551616"),
+            text.replace(b"1", b"0.10000000000000000000000000000000001"),
+            text.replace(b"x", b"\\u0078"),
+            text.replace(b"y", b"\xff"),
+        ]
+    )
+
+
+_numbers = st.lists(st.integers(0, 16) | st.floats(0, 16) | st.just(1), min_size=3, max_size=3)
+_nested = st.sampled_from([[[1], 2, 3], [[1, 2, 3]], [1, 2, [3]], [[], 1, 2, 3], [{}, 1, 2]])
+_spelled = st.fixed_dictionaries(
+    {"x": _numbers | _nested, "y": st.integers(0, 3)},
+    optional={
+        "ts": st.sampled_from(["2026-01-02", "2026-01-02T03:04:05+02:00", 1, 1.5, 1767323045678]),
+        "note": st.text(max_size=3) | st.sampled_from(["[", "]", "true", None, 1, [1], {"x": 1}]),
+    },
+).flatmap(_texts)
+
+
+@given(st.lists(_spelled | _record, max_size=8), st.sampled_from(LabelUse))
+def test_the_short_way_reads_what_the_long_way_reads(values: list[bytes | None], use: LabelUse) -> None:
+    short = RecordDecoder(ARRAY).decode_batch(values, label=use)
+    long = DocumentDecoder(ARRAY, _OneWay()).decode_batch(values, label=use)
+    assert short.rows.tobytes() == long.rows.tobytes()
+    assert short.accepted.tolist() == long.accepted.tolist()
+    assert (short.labels, short.event_times) == (long.labels, long.event_times)
+    assert short.rejections == long.rejections

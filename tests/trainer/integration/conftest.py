@@ -17,6 +17,7 @@ from deploy.stack.addresses import Addresses
 from deploy.stack.local import LocalStack
 from registry import Registry
 from streams.pipeline import Pipeline, load_pipeline
+from tests.stack_ports import private_ports
 from trainer.progress import Progress
 from trainer.state import StateFile
 
@@ -30,7 +31,7 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("FERRY_KAFKA")}
     environ.pop("FERRY_STORE", None)
     stack = LocalStack(home=tmp_path_factory.mktemp("stack"), environ=environ)
-    stack.up(["kafka", "minio"])
+    stack.up(["kafka", "minio"], ports=private_ports())
     yield stack
     stack.down(wipe=True)
 

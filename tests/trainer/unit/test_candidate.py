@@ -154,16 +154,25 @@ def test_a_tie_may_go_either_way_and_nothing_else_may(label: int, margin: float,
         assert check() == 0
 
 
-def _scale_weights(model: onnx.ModelProto) -> None:
+def _multiply_weights(model: onnx.ModelProto, factor: float) -> None:
+    """Of the folded form or of the plain one."""
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "coefficients":
+                attribute.floats[:] = [value * factor for value in attribute.floats]
+                return
     weights = next(item for item in model.graph.initializer if len(item.dims) == 2)
-    values = onnx.numpy_helper.to_array(weights) * 1.5
-    weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weights.name))
+    values = onnx.numpy_helper.to_array(weights) * factor
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(weights.data_type)
+    weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(dtype), weights.name))
+
+
+def _scale_weights(model: onnx.ModelProto) -> None:
+    _multiply_weights(model, 1.5)
 
 
 def _poison_weights(model: onnx.ModelProto) -> None:
-    weights = next(item for item in model.graph.initializer if len(item.dims) == 2)
-    values = np.full(weights.dims, np.nan, dtype=np.float32)
-    weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+    _multiply_weights(model, np.nan)
 
 
 @pytest.mark.parametrize(
@@ -183,10 +192,7 @@ def test_the_parity_gate_refuses_a_file_that_says_something_else(
 def test_a_corrupted_export_is_never_a_candidate(trained: Training, monkeypatch: pytest.MonkeyPatch) -> None:
     def corrupt(*arguments: object, **options: object) -> bytes:
         model = onnx.load_model_from_string(export_onnx(*arguments, **options))  # type: ignore[arg-type]
-        weights = next(item for item in model.graph.initializer if len(item.dims) == 2)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(weights.data_type)
-        wrong = -onnx.numpy_helper.to_array(weights)
-        weights.CopyFrom(onnx.numpy_helper.from_array(wrong.astype(dtype), weights.name))
+        _multiply_weights(model, -1.0)
         return model.SerializeToString()
 
     monkeypatch.setattr(candidate_module, "export_onnx", corrupt)

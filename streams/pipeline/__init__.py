@@ -1,0 +1,56 @@
+"""The pipeline file: one model's whole way, from the topic it learns from to the topic it scores into.
+
+section    what all its tables have in common
+source, training, scoring    the tables
+document   the whole file, and what its tables must agree on
+reading    from text to that, or to one line that says what is wrong
+"""
+
+from streams.pipeline.document import Pipeline, PipelineNames
+from streams.pipeline.reading import load_pipeline, parse_pipeline
+from streams.pipeline.scoring import LabelsSpec, Replay, ScoringSpec
+from streams.pipeline.section import FieldName, Topic
+from streams.pipeline.source import (
+    ArrayFeatures,
+    ClassLabel,
+    Features,
+    LabelSpec,
+    ObjectFeatures,
+    RecordFormat,
+    SourceSpec,
+)
+from streams.pipeline.training import (
+    DEFAULT_OPSET,
+    EvaluationSpec,
+    ExportSpec,
+    LearnerSpec,
+    Learning,
+    PromotionMode,
+    PromotionSpec,
+)
+
+__all__ = [
+    "DEFAULT_OPSET",
+    "ArrayFeatures",
+    "ClassLabel",
+    "EvaluationSpec",
+    "ExportSpec",
+    "Features",
+    "FieldName",
+    "LabelSpec",
+    "LabelsSpec",
+    "LearnerSpec",
+    "Learning",
+    "ObjectFeatures",
+    "Pipeline",
+    "PipelineNames",
+    "PromotionMode",
+    "PromotionSpec",
+    "RecordFormat",
+    "Replay",
+    "ScoringSpec",
+    "SourceSpec",
+    "Topic",
+    "load_pipeline",
+    "parse_pipeline",
+]
