@@ -8,4 +8,12 @@ function the pandas function that Flink calls; with job and plan, the only modul
 following  the models a Python worker follows, shared by all functions of its process
 scorer   a batch of records in, a scored record or a reason for each out; no Flink, Kafka or thread in it
 binding  how a model's tensors and a pipeline's features and classes fit together
+timeline which generation scores which offsets, also after a restore
+live     what the job shows of itself in Flink's metrics
+labelling  labels that come later, joined to predictions
+shadowing  a version that is tried beside the one that serves
+dead_letters  the ferry-dlq command
+several  several pipelines in one job; tuning: batch sizes from a latency
+restoring  where a job's state lies, and how a lost job goes on from it
+sql      models as functions of Flink's SQL
 """

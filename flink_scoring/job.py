@@ -13,20 +13,31 @@ from typing import Annotated
 import structlog
 import typer
 
-from flink_scoring.options import Guarantee, Start, resolve_options
+from flink_scoring.options import Guarantee, Start, advise_on_latency, resolve_options
+from flink_scoring.several import tell_apart
 from registry.cli.edge import run_app
 
+log = structlog.get_logger(__name__)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def score(
-    pipeline: Annotated[Path, typer.Option(help="Pipeline file, for example deploy/pipelines/digits.toml.")],
+    pipeline: Annotated[
+        list[Path],
+        typer.Option(
+            help="Pipeline file, such as deploy/pipelines/digits.toml. Given again, one job scores them all."
+        ),
+    ],
     store: Annotated[str | None, typer.Option(help="URL of the registry's store. [FERRY_STORE]")] = None,
     kafka: Annotated[str | None, typer.Option(help="Bootstrap servers, host:port. [FERRY_KAFKA]")] = None,
     parallelism: Annotated[int | None, typer.Option(min=1, help="Slots to use. [the pipeline's]")] = None,
     checkpoint_seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Time between checkpoints. [the pipeline's]")
+    ] = None,
+    latency_ms: Annotated[
+        int | None,
+        typer.Option(min=5, help="How long a record may take where the job keeps up. [the pipeline's]"),
     ] = None,
     guarantee: Annotated[
         Guarantee, typer.Option(help="How often a record may appear in the output.")
@@ -34,6 +45,10 @@ def score(
     start: Annotated[
         Start, typer.Option(help="Where to begin; `committed` falls back to the pipeline's start.")
     ] = Start.COMMITTED,
+    restore: Annotated[
+        str | None,
+        typer.Option(metavar="newest|URL", help="Go on from a checkpoint or savepoint of this job."),
+    ] = None,
 ) -> None:
     """Score a Kafka topic with a model that is swapped while the job runs.
 
@@ -42,22 +57,37 @@ def score(
         flink run -d -pym flink_scoring.job --pipeline deploy/pipelines/digits.toml
 
         flink run -d -pym flink_scoring.job --pipeline digits.toml --parallelism 2 --guarantee at-least-once
+
+        flink run -d -pym flink_scoring.job --pipeline digits.toml --latency-ms 50 --guarantee at-least-once
+
+        flink run -d -pym flink_scoring.job --pipeline digits.toml --pipeline phishing.toml
+
+        flink run -d -pym flink_scoring.job --pipeline digits.toml --restore newest
     """
     # after the arguments are read, so that a wrong one is told at once
     from flink_scoring.plan import submit
     from flink_scoring.topics import prepare_topics
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    options = resolve_options(
-        pipeline,
-        store=store,
-        kafka=kafka,
-        parallelism=parallelism,
-        checkpoint_seconds=checkpoint_seconds,
-        guarantee=guarantee,
-        start=start,
+    every = tell_apart(
+        [
+            resolve_options(
+                file,
+                store=store,
+                kafka=kafka,
+                parallelism=parallelism,
+                checkpoint_seconds=checkpoint_seconds,
+                latency_ms=latency_ms,
+                guarantee=guarantee,
+                start=start,
+            )
+            for file in pipeline
+        ]
     )
-    submit(options, prepare_topics(options.kafka, options.pipeline))
+    for advice in filter(None, map(advise_on_latency, every)):
+        log.info(advice)
+    limited = [(options, prepare_topics(options.kafka, options.pipeline)) for options in every]
+    submit(limited, restore=restore)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from flink_scoring.tuning import DEFAULT_BATCH_RECORDS, DEFAULT_LATENCY_MS, batch_records, latency_advice
 from registry.errors import UsageError
 from registry.settings import load_settings
 from registry.signing.policy import SignaturePolicy
@@ -48,6 +49,9 @@ class JobOptions:
         guarantee: how often a record may appear in the output.
         start: where to begin; `committed` falls back to the pipeline's own start.
         signatures: `required` where the settings here say so, so that no task manager forgets it.
+        latency_ms: how long a record may take, see `tune`.
+        batch_records: records of a full batch.
+        suffix: what ends the names of this pipeline's tables, where a job has several pipelines.
     """
 
     pipeline: Pipeline
@@ -58,11 +62,23 @@ class JobOptions:
     guarantee: Guarantee = Guarantee.EXACTLY_ONCE
     start: Start = Start.COMMITTED
     signatures: SignaturePolicy | None = None
+    latency_ms: int = DEFAULT_LATENCY_MS
+    batch_records: int = DEFAULT_BATCH_RECORDS
+    suffix: str = ""
 
     @property
     def name(self) -> str:
         """Job name, consumer group and prefix of transactional ids; a trainer has another group."""
         return f"{self.pipeline.name}-scoring"
+
+    @property
+    def startup_mode(self) -> str:
+        """The Kafka connector's word for where to begin."""
+        return "group-offsets" if self.start is Start.COMMITTED else f"{self.start}-offset"
+
+    def named(self, kind: str) -> str:
+        """The name of this pipeline's table or function of a kind, such as `ferry_source`."""
+        return f"{kind}{self.suffix}"
 
     @property
     def scoring(self) -> ScoringSpec:
@@ -77,6 +93,7 @@ def resolve_options(
     kafka: str | None = None,
     parallelism: int | None = None,
     checkpoint_seconds: float | None = None,
+    latency_ms: int | None = None,
     guarantee: Guarantee = Guarantee.EXACTLY_ONCE,
     start: Start = Start.COMMITTED,
 ) -> JobOptions:
@@ -97,8 +114,19 @@ def resolve_options(
         checkpoint_seconds=_checked_interval(checkpoint_seconds or scoring.checkpoint_seconds, guarantee),
         guarantee=guarantee,
         start=start,
+        latency_ms=latency_ms or scoring.latency_ms,
+        batch_records=batch_records(pipeline.source),
         signatures=settings.signatures if settings.signatures is SignaturePolicy.REQUIRED else None,
     )
+
+
+def advise_on_latency(options: JobOptions) -> str | None:
+    """What to tell someone who asked for a latency that checkpoints do not give; None for nothing."""
+    asked = "latency_ms" in options.scoring.model_fields_set or options.latency_ms != DEFAULT_LATENCY_MS
+    if not asked:
+        return None
+    exactly_once = options.guarantee is Guarantee.EXACTLY_ONCE
+    return latency_advice(options.latency_ms, options.checkpoint_seconds, exactly_once=exactly_once)
 
 
 def require_process_mode(mode: str) -> None:

@@ -2,27 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import structlog
+from pyflink.java_gateway import get_gateway
 from pyflink.table import EnvironmentSettings, TableEnvironment, TableResult
 
 from flink_scoring import statements
 from flink_scoring.function import FunctionSpec, score_function
+from flink_scoring.labelling import statements as labelling
+from flink_scoring.labelling.function import judge_function
 from flink_scoring.options import JobOptions, require_process_mode
+from flink_scoring.restoring import RESTORE, StateFolders, flink_listing, note_job, restore_path
+from flink_scoring.several import job_name, whole_job
 from flink_scoring.topics import OutputLimits
+from registry.errors import StoreUnreachableError
+
+log = structlog.get_logger(__name__)
 
 
-def submit(options: JobOptions, limits: OutputLimits) -> TableResult:
-    """Submit the job to the cluster that `flink run` names.
+def submit(
+    pipelines: Sequence[tuple[JobOptions, OutputLimits]], *, restore: str | None = None
+) -> TableResult:
+    """Submit the job to the cluster that `flink run` names: all pipelines in one.
+
+    Args:
+        pipelines: what each is told, and what its topics take.
+        restore: the checkpoint or savepoint to go on from, or `newest`; None for none.
 
     Raises:
         UsageError: Flink is set to run Python functions where they cannot work.
+        NotFoundError: the newest state is wanted, and the cluster keeps none.
+        StoreUnreachableError: it cannot be looked for.
     """
+    every = [options for options, _ in pipelines]
     tables = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
     config = tables.get_config()
     require_process_mode(config.get("python.execution-mode", "process"))
-    for name, value in statements.job_settings(options).items():
+    settings = statements.job_settings(whole_job(every)) | {"pipeline.name": job_name(every)}
+    folders = StateFolders.of(config.get, job_name(every))
+    settings |= folders.settings | _restored(folders, restore)
+    for name, value in settings.items():
         config.set(name, value)
-    spec = FunctionSpec(options.pipeline, options.store, limits.largest_dead_value, options.signatures)
-    tables.create_temporary_function(statements.FUNCTION, score_function(spec))
+    inserts = tables.create_statement_set()
+    for options, limits in pipelines:
+        inserts.add_insert_sql(_scoring(tables, options, limits))
+        if options.pipeline.labels is not None:
+            inserts.add_insert_sql(_accuracy(tables, options))
+    result = inserts.execute()
+    _note(result, folders)
+    return result
+
+
+def _restored(folders: StateFolders, restore: str | None) -> dict[str, str]:
+    if restore is None:
+        return {}
+    path = restore_path(restore, folders, flink_listing(get_gateway().jvm))
+    if path is None:
+        log.info("there is no state yet, so the job begins anew", looked_in=folders.checkpoints)
+        return {}
+    log.info("restoring", state=path)
+    return {RESTORE: path}
+
+
+def _note(result: TableResult, folders: StateFolders) -> None:
+    """So that `--restore newest` finds the savepoint of a `flink stop`."""
+    client = result.get_job_client()
+    try:
+        if client is not None:
+            note_job(get_gateway().jvm, folders, str(client.get_job_id()))
+    except StoreUnreachableError as error:
+        log.warning("a savepoint of this job must be restored by its URL", reason=str(error))
+
+
+def _scoring(tables: TableEnvironment, options: JobOptions, limits: OutputLimits) -> str:
+    spec = FunctionSpec(
+        options.pipeline, options.store, limits.largest_dead_value, options.signatures, limits.source_id
+    )
+    tables.create_temporary_function(options.named(statements.FUNCTION), score_function(spec))
     tables.execute_sql(statements.source_table(options))
     tables.execute_sql(statements.sink_table(options, limits))
-    return tables.execute_sql(statements.insert_statement(options))
+    return statements.insert_statement(options)
+
+
+def _accuracy(tables: TableEnvironment, options: JobOptions) -> str:
+    tables.create_temporary_function(labelling.label_function(options), judge_function(options.pipeline))
+    for statement in labelling.label_statements(options):
+        tables.execute_sql(statement)
+    return labelling.accuracy_insert(options)

@@ -6,18 +6,22 @@ No record's content can raise.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from flink_scoring.binding import ModelBinding, Predictions
+from flink_scoring.live.tally import BatchTally
+from flink_scoring.shadowing.trial import Shadow, ShadowTally, worth_comparing
 from model_runtime.served import ServedModel
 from streams.pipeline import Pipeline
 from streams.records import DecodedBatch, LabelUse, RecordDecoder
+from streams.rejections import Rejection, RejectReason
 from streams.scored import ModelStamp, encode_scored
 
 INFERENCE_FAILED = "inference_failed"
@@ -28,6 +32,7 @@ _DETAIL_LENGTH = 300
 _KEPT_BINDINGS = 4
 
 Rows = npt.NDArray[np.int64]
+_Item = TypeVar("_Item")
 
 
 @dataclass(slots=True)
@@ -40,6 +45,8 @@ class ScoredBatch:
         details: the same in words.
         keeps_value: whether a dead letter can carry the record's value.
         by_version: how many records each version scored; not a list of n.
+        tally: what the models said, for metrics.
+        shadow: what became of the shadow's answers.
     """
 
     scored: list[bytes | None]
@@ -47,6 +54,8 @@ class ScoredBatch:
     details: list[str | None]
     keeps_value: list[bool]
     by_version: dict[int, int] = field(default_factory=dict)
+    tally: BatchTally = field(default_factory=BatchTally)
+    shadow: ShadowTally = field(default_factory=ShadowTally)
 
     @classmethod
     def empty(cls, count: int) -> ScoredBatch:
@@ -57,6 +66,14 @@ class ScoredBatch:
     def dead(self) -> int:
         """How many records could not be scored."""
         return sum(reason is not None for reason in self.reasons)
+
+    def put(self, places: Sequence[int], values: list[bytes]) -> None:
+        """The records at ascending `places` were scored."""
+        if len(places) == len(self.scored):
+            self.scored = [*values]
+            return
+        for place, value in zip(places, values, strict=True):
+            self.scored[place] = value
 
     def bury(self, index: int, reason: str, detail: str) -> None:
         """Record `index` cannot be scored."""
@@ -77,30 +94,40 @@ class Scorer:
         self._decoder = RecordDecoder(pipeline.source)
         self._largest_dead_value = largest_dead_value
         self._bound: dict[str, ModelBinding] = {}
+        self._shadow = Shadow(pipeline)
 
     def score(
         self,
         values: Sequence[bytes | None],
         served: ServedModel,
-        kafka_times: Sequence[datetime] | None = None,
+        kafka_times: Sequence[datetime | None] | None = None,
         keys: Sequence[bytes | None] | None = None,
+        *,
+        shadow: ServedModel | None = None,
     ) -> ScoredBatch:
         """Score a batch under one generation of the channel.
 
         Args:
             values: n record values; None is a tombstone.
             served: the version that scores them, but for those that its canary gets.
-            kafka_times: n aware times, for a pipeline whose records have no event time of their own.
+            kafka_times: n aware times, for a pipeline whose records have no event time of their own; None
+                for a moment that no calendar has.
             keys: n record keys, which decide between the version and its canary; a record without a key is
                 decided by its value.
+            shadow: a version to try on the same records, after those that score them.
         """
+        began = time.perf_counter()
         batch = ScoredBatch.empty(len(values))
         decoded = self._decoder.decode_batch(values, label=LabelUse.OPTIONAL)
+        if self._pipeline.source.event_time is None and kafka_times is not None and None in kafka_times:
+            decoded = _in_calendar(decoded, kafka_times)
         for rejection in decoded.rejections:
             batch.bury(rejection.index, rejection.reason.value, rejection.detail)
         for chosen, rows in _shares(served, decoded, values, keys):
-            self._score_rows(batch, decoded, rows, chosen, kafka_times)
+            self._score_rows(batch, decoded, rows, chosen, kafka_times, shadow)
         batch.keeps_value = [value is None or len(value) <= self._largest_dead_value for value in values]
+        if shadow is not None:
+            self._shadow.earn(time.perf_counter() - began - batch.shadow.seconds)
         return batch
 
     def _score_rows(
@@ -109,9 +136,11 @@ class Scorer:
         decoded: DecodedBatch,
         rows: Rows,
         served: ServedModel,
-        kafka_times: Sequence[datetime] | None,
+        kafka_times: Sequence[datetime | None] | None,
+        shadow: ServedModel | None,
     ) -> None:
         binding = self._binding(served)
+        began = time.perf_counter()
         try:
             every = len(rows) == len(decoded)
             predictions = binding.predict(served.session, decoded.rows if every else decoded.rows[rows])
@@ -120,12 +149,19 @@ class Scorer:
             predictions, scored = self._one_by_one(batch, decoded, rows, served, binding)
         if not len(scored):
             return
+        seconds = time.perf_counter() - began
         places = decoded.accepted[scored].tolist()
-        times = [self._event_time(decoded, row, kafka_times) for row in scored.tolist()]
-        actuals = [decoded.labels[row] for row in scored.tolist()]
-        encoded = encode_scored(predictions.labels, predictions.scores, times, actuals, model=_stamp(served))
-        for place, value in zip(places, encoded, strict=True):
-            batch.scored[place] = value
+        times = self._event_times(decoded, scored, places, kafka_times)
+        actuals = _picked(decoded.labels, scored)
+        batch.tally.add(predictions.labels, actuals, seconds)
+        beside = worth_comparing(served, shadow)
+        shadows = None
+        if beside is not None:
+            shadows = self._shadow.compare(beside, decoded.rows[scored], predictions.labels, batch.shadow)
+        encoded = encode_scored(
+            predictions.labels, predictions.scores, times, actuals, model=_stamp(served), shadows=shadows
+        )
+        batch.put(places, encoded)
         batch.by_version[served.version] = len(places)
 
     def _one_by_one(
@@ -147,15 +183,18 @@ class Scorer:
                 batch.bury(int(decoded.accepted[row]), INFERENCE_FAILED, str(error))
         return _joined(answers), np.asarray(good, dtype=np.int64)
 
-    def _event_time(
-        self, decoded: DecodedBatch, row: int, kafka_times: Sequence[datetime] | None
-    ) -> datetime:
-        moment = decoded.event_times[row]
-        if moment is not None:
-            return moment
+    def _event_times(
+        self,
+        decoded: DecodedBatch,
+        rows: Rows,
+        places: Sequence[int],
+        kafka_times: Sequence[datetime | None] | None,
+    ) -> list[datetime]:
+        if self._pipeline.source.event_time is not None:
+            return [moment for moment in _picked(decoded.event_times, rows) if moment is not None]
         if kafka_times is None:
             raise TypeError("a pipeline without event_time is scored with the records' Kafka timestamps")
-        return kafka_times[int(decoded.accepted[row])]
+        return [moment for place in places if (moment := kafka_times[place]) is not None]
 
     def _binding(self, served: ServedModel) -> ModelBinding:
         digest = served.manifest.digest
@@ -184,6 +223,23 @@ def _shares(
     drawn = np.fromiter(map(takes, keyed), dtype=bool, count=len(keyed))
     shares = [(served, rows[~drawn]), (canary.model, rows[drawn])]
     return [(version, share) for version, share in shares if len(share)]
+
+
+def _in_calendar(decoded: DecodedBatch, kafka_times: Sequence[datetime | None]) -> DecodedBatch:
+    """The batch without the records whose Kafka timestamp is no moment: producers may write any number."""
+    places = decoded.accepted.tolist()
+    wrong = [
+        Rejection(place, RejectReason.BAD_EVENT_TIME, "its Kafka timestamp is beyond the calendar's years")
+        for place in places
+        if kafka_times[place] is None
+    ]
+    kept = [row for row, place in enumerate(places) if kafka_times[place] is not None]
+    return decoded.taking(kept, [*decoded.rejections, *wrong])
+
+
+def _picked(items: list[_Item], rows: Rows) -> list[_Item]:
+    """The items of ascending `rows`, which mostly are all of them."""
+    return items if len(rows) == len(items) else [items[row] for row in rows.tolist()]
 
 
 def _stamp(served: ServedModel) -> ModelStamp:

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flink_scoring.options import TRANSACTION_SECONDS, Guarantee, JobOptions, Start
+from flink_scoring.columns import columns_of
+from flink_scoring.options import TRANSACTION_SECONDS, Guarantee, JobOptions
 from flink_scoring.topics import OutputLimits
+from flink_scoring.tuning import tune
 from streams import deadletters
 
 SOURCE = "ferry_source"
 SINK = "ferry_sink"
 FUNCTION = "ferry_score"
 
+# a producer that is given another moment ends the job: brokers refuse the future, clients what is before 1970
+_KAFKA_TAKES_TIME = "`timestamp` BETWEEN TO_TIMESTAMP_LTZ(0, 3) AND CURRENT_ROW_TIMESTAMP()"
 _PRODUCER_BUFFER = 32 * 1024 * 1024
 _DEFAULT_REQUEST = 1024 * 1024
 
 
 def job_settings(options: JobOptions) -> dict[str, str]:
     """Flink's settings for this job."""
+    tuning = tune(options.latency_ms, options.batch_records)
     return {
         "pipeline.name": options.name,
         "parallelism.default": str(options.parallelism),
@@ -35,10 +40,11 @@ def job_settings(options: JobOptions) -> dict[str, str]:
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "500 ms",
         "restart-strategy.exponential-delay.max-backoff": "10 s",
-        # a batch is scored when it is full or this old: the time is the latency at low rates
-        "python.fn-execution.bundle.time": "100",
-        "python.fn-execution.bundle.size": "2000",
-        "python.fn-execution.arrow.batch.size": "2000",
+        "python.fn-execution.bundle.time": str(tuning.bundle_ms),
+        "python.fn-execution.bundle.size": str(tuning.bundle_records),
+        "python.fn-execution.arrow.batch.size": str(tuning.arrow_records),
+        # no operator here changes or keeps a row it was given; copying each row is a third of the JVM's work
+        "pipeline.object-reuse": "true",
         "table.local-time-zone": "UTC",
     }
 
@@ -46,7 +52,7 @@ def job_settings(options: JobOptions) -> dict[str, str]:
 def source_table(options: JobOptions) -> str:
     """The table of the pipeline's source topic; key and value are the bytes Kafka has."""
     return f"""
-        CREATE TEMPORARY TABLE {SOURCE} (
+        CREATE TEMPORARY TABLE {options.named(SOURCE)} (
             `key` BYTES,
             `value` BYTES,
             `topic` STRING METADATA VIRTUAL,
@@ -54,33 +60,39 @@ def source_table(options: JobOptions) -> str:
             `offset` BIGINT METADATA VIRTUAL,
             `timestamp` TIMESTAMP_LTZ(3) METADATA VIRTUAL,
             `headers` MAP<STRING NOT NULL, BYTES> METADATA VIRTUAL
-        ) WITH ({_rendered(_source_settings(options))})"""
+        ) WITH ({rendered(_source_settings(options))})"""
 
 
 def sink_table(options: JobOptions, limits: OutputLimits) -> str:
     """The table of both output topics."""
     return f"""
-        CREATE TEMPORARY TABLE {SINK} (
+        CREATE TEMPORARY TABLE {options.named(SINK)} (
             `key` BYTES,
             `value` BYTES,
             `topic` STRING METADATA,
-            `headers` MAP<STRING NOT NULL, BYTES> METADATA
-        ) WITH ({_rendered(_sink_settings(options, limits))})"""
+            `headers` MAP<STRING NOT NULL, BYTES> METADATA,
+            `timestamp` TIMESTAMP_LTZ(3) METADATA
+        ) WITH ({rendered(_sink_settings(options, limits))})"""
 
 
 def insert_statement(options: JobOptions) -> str:
-    """Score every record once, and send it where its outcome belongs."""
+    """Score every record once, and send it where its outcome belongs.
+
+    A scored record has the Kafka timestamp of the record it is about, so that a backlog keeps its times; a
+    dead letter has that of its own writing, so that it is kept as long as any.
+    """
     scoring = options.scoring
-    arguments = "`value`, `key`" if options.pipeline.source.event_time else "`value`, `key`, `timestamp`"
+    arguments = ", ".join(f"`{name}`" for name in columns_of(options.pipeline))
     alive = "outcome.reason IS NULL"
     return f"""
-        INSERT INTO {SINK}
+        INSERT INTO {options.named(SINK)}
         SELECT
             `key`,
             CASE WHEN {alive} THEN outcome.scored WHEN outcome.keeps_value THEN `value` END,
-            CASE WHEN {alive} THEN {_text(scoring.topic)} ELSE {_text(scoring.dead_letters)} END,
-            CASE WHEN {alive} THEN `headers` ELSE MAP_UNION(`headers`, {_letter(options)}) END
-        FROM (SELECT *, {FUNCTION}({arguments}) AS outcome FROM {SOURCE})
+            CASE WHEN {alive} THEN {text(scoring.topic)} ELSE {text(scoring.dead_letters)} END,
+            CASE WHEN {alive} THEN `headers` ELSE MAP_UNION(`headers`, {_letter(options)}) END,
+            CASE WHEN {alive} AND {_KAFKA_TAKES_TIME} THEN `timestamp` END
+        FROM (SELECT *, {options.named(FUNCTION)}({arguments}) AS outcome FROM {options.named(SOURCE)})
     """  # noqa: S608 - the names are checked, the texts are quoted
 
 
@@ -92,43 +104,46 @@ def _letter(options: JobOptions) -> str:
         deadletters.TOPIC: "`topic`",
         deadletters.PARTITION: "CAST(`partition` AS STRING)",
         deadletters.OFFSET: "CAST(`offset` AS STRING)",
-        deadletters.PIPELINE: _text(options.pipeline.name),
+        deadletters.PIPELINE: text(options.pipeline.name),
+        deadletters.TIMESTAMP: "CAST(`timestamp` AS STRING)",
     }
-    pairs = (f"{_text(name)}, ENCODE({source}, 'UTF-8')" for name, source in headers.items())
+    pairs = (f"{text(name)}, ENCODE({source}, 'UTF-8')" for name, source in headers.items())
     return f"MAP[{', '.join(pairs)}]"
 
 
 def _source_settings(options: JobOptions) -> dict[str, str]:
-    committed = options.start is Start.COMMITTED
     return {
         **_common_settings(options),
         "topic": options.pipeline.source.topic,
         "properties.group.id": options.name,
         "properties.auto.offset.reset": options.pipeline.source.start,
         "properties.isolation.level": "read_committed",
-        "scan.startup.mode": "group-offsets" if committed else f"{options.start}-offset",
+        "properties.max.poll.records": str(tune(options.latency_ms).poll_records),
+        "scan.startup.mode": options.startup_mode,
     }
 
 
 def _sink_settings(options: JobOptions, limits: OutputLimits) -> dict[str, str]:
-    scoring = options.scoring
+    scoring, tuning = options.scoring, tune(options.latency_ms)
     return {
         **_common_settings(options),
-        **_delivery(options),
+        **delivery_settings(options, prefix=options.name),
         "topic": f"{scoring.topic};{scoring.dead_letters}",
         # a record the producer refuses would end the whole task manager, so nothing is refused here
         "properties.max.request.size": str(max(limits.largest_message, _DEFAULT_REQUEST)),
         "properties.buffer.memory": str(max(2 * limits.largest_message, _PRODUCER_BUFFER)),
-        "properties.linger.ms": "5",
+        "properties.linger.ms": str(tuning.linger_ms),
+        "properties.batch.size": str(tuning.producer_bytes),
     }
 
 
-def _delivery(options: JobOptions) -> dict[str, str]:
+def delivery_settings(options: JobOptions, *, prefix: str) -> dict[str, str]:
+    """How a sink delivers; `prefix` begins its transactional ids and is its own alone."""
     if options.guarantee is Guarantee.AT_LEAST_ONCE:
         return {"sink.delivery-guarantee": str(options.guarantee)}
     return {
         "sink.delivery-guarantee": str(options.guarantee),
-        "sink.transactional-id-prefix": options.name,
+        "sink.transactional-id-prefix": prefix,
         # ids are used again instead of counted up, which would leave the broker one per checkpoint to keep
         "sink.transaction-naming-strategy": "POOLING",
         "properties.transaction.timeout.ms": str(TRANSACTION_SECONDS * 1000),
@@ -146,11 +161,12 @@ def _common_settings(options: JobOptions) -> dict[str, str]:
     }
 
 
-def _rendered(settings: Mapping[str, str]) -> str:
-    return ", ".join(f"{_text(name)} = {_text(value)}" for name, value in settings.items())
+def rendered(settings: Mapping[str, str]) -> str:
+    """The options of a table, between its parentheses."""
+    return ", ".join(f"{text(name)} = {text(value)}" for name, value in settings.items())
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
     """A SQL string literal."""
     doubled = str(value).replace("'", "''")
     return f"'{doubled}'"

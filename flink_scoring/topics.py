@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streams.kafka import admin_client, ensure_topics, topic_partitions
+from streams.kafka import admin_client, ensure_topics, topic_id, topic_partitions
 from streams.pipeline import Pipeline
 
 MAX_MESSAGE_BYTES = "max.message.bytes"
@@ -22,13 +22,16 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OutputLimits:
-    """What the output topics take.
+    """What the output topics take, and which source topic it is.
 
     Attributes:
         largest_message: bytes of the largest message that the dead-letter topic takes.
+        source_id: the id of the source topic in hexadecimal digits, as one that is made again has another;
+            nothing where the broker gives none.
     """
 
     largest_message: int
+    source_id: str = ""
 
     @property
     def largest_dead_value(self) -> int:
@@ -42,7 +45,7 @@ def prepare_topics(bootstrap: str, pipeline: Pipeline) -> OutputLimits:
     A new one takes whatever the source topic takes, so that a key or a dead letter's value fits in verbatim.
 
     Raises:
-        UnknownTopicError: the source topic does not exist.
+        UnknownTopicError: the source topic, or that of the labels, does not exist.
         BrokerUnreachableError: no broker answers.
         BrokerRefusedError: an output topic cannot be created.
     """
@@ -51,7 +54,20 @@ def prepare_topics(bootstrap: str, pipeline: Pipeline) -> OutputLimits:
     source_limit = message_limits(bootstrap, [source.topic])[source.topic]
     roomy = {MAX_MESSAGE_BYTES: str(source_limit + LETTER_OVERHEAD)}
     ensure_topics(bootstrap, dict.fromkeys((scoring.topic, scoring.dead_letters), partitions), roomy)
-    limits = OutputLimits(message_limits(bootstrap, [scoring.dead_letters])[scoring.dead_letters])
+    if pipeline.labels is not None:
+        topic_partitions(bootstrap, pipeline.labels.topic)  # one that is misspelt is found here
+        ensure_topics(bootstrap, {pipeline.accuracy_topic: 1})
+    taken = message_limits(bootstrap, [scoring.topic, scoring.dead_letters])
+    limits = OutputLimits(taken[scoring.dead_letters], topic_id(bootstrap, source.topic))
+    if taken[scoring.topic] < source_limit:
+        log.warning(
+            "a record whose key and headers are larger than the output topic takes would stop the job; "
+            "raise the topic's limit",
+            setting=MAX_MESSAGE_BYTES,
+            topic=scoring.topic,
+            bytes=taken[scoring.topic],
+            source_topic_takes=source_limit,
+        )
     if limits.largest_message < source_limit:
         log.warning(
             "dead letters of larger records only say where these lie; raise the topic's limit to keep them",

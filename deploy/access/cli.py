@@ -41,6 +41,11 @@ RefusalsOption = Annotated[
     bool, typer.Option("--record-refusals", help="Let a consumer write to the ledger of refusals too.")
 ]
 
+PipelineOption = Annotated[
+    str | None,
+    typer.Option("--pipeline", metavar="NAME", help="The pipeline whose timelines a scoring job keeps."),
+]
+
 
 def main() -> NoReturn:
     """The process."""
@@ -56,6 +61,7 @@ def render_(
     consumer: ConsumerOption = None,
     model: ModelOption = None,
     record_refusals: RefusalsOption = False,
+    pipeline: PipelineOption = None,
     service: Annotated[
         Service, typer.Option(help="Whose dialect; only Amazon's can forbid overwriting.")
     ] = Service.MINIO,
@@ -63,7 +69,13 @@ def render_(
     """Print a policy as JSON, to be attached to a user by the tools of the service."""
     location = Location.of(load_settings(store=store).store)
     policy = render(
-        role, location, service=service, model=model, consumer=consumer, record_refusals=record_refusals
+        role,
+        location,
+        service=service,
+        model=model,
+        consumer=consumer,
+        record_refusals=record_refusals,
+        pipeline=pipeline,
     )
     sys.stdout.write(_text(policy))
 
@@ -79,6 +91,7 @@ def grant_(
     consumer: ConsumerOption = None,
     model: ModelOption = None,
     record_refusals: RefusalsOption = False,
+    pipeline: PipelineOption = None,
 ) -> None:
     """Make a user on a MinIO, with a new secret; prints its credentials as lines for a shell.
 
@@ -88,7 +101,14 @@ def grant_(
 
     url = load_settings(store=store).store
     location = Location.of(url)
-    policy = render(role, location, model=model, consumer=consumer, record_refusals=record_refusals)
+    policy = render(
+        role,
+        location,
+        model=model,
+        consumer=consumer,
+        record_refusals=record_refusals,
+        pipeline=pipeline,
+    )
     made = grant(location, Credentials.from_environ(os.environ), user, policy)
     own = Addresses(store=url, access_key=made.credentials.access_key, secret_key=made.credentials.secret_key)
     sys.stdout.write(own.exports())

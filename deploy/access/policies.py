@@ -31,7 +31,7 @@ class Service(StrEnum):
 
 # statements whose writes are all put-if-absent, and those that list
 _ADDING = {"AddToTheLogs", "RecordRefusals"}
-_LISTING = {"FindModels", "FindEverything"}
+_LISTING = {"FindModels", "FindEverything", "FindTimelines"}
 _CONSUMER = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9]|[a-z0-9._-]{0,61}\*)?")
 
 
@@ -43,6 +43,7 @@ def render(
     model: str | None = None,
     consumer: str | None = None,
     record_refusals: bool = False,
+    pipeline: str | None = None,
 ) -> Policy:
     """The policy of `role` in the registry at `location`.
 
@@ -53,20 +54,25 @@ def render(
         model: the one model a trainer may add to; None allows all.
         consumer: the id in a consumer's heartbeat; `grpc-web1-*` stands for all that begin so.
         record_refusals: whether a consumer may add to the ledger of refusals.
+        pipeline: the pipeline whose timelines a consumer, the scoring job, keeps; None for none.
 
     Raises:
         UsageError: a consumer without an id, an id that can be none, or an option of another role.
     """
     _require_fitting(role, model=model, consumer=consumer, record_refusals=record_refusals)
+    _require_job(role, pipeline)
     values = {
         "<bucket>": location.bucket,
         "<prefix>": location.prefix,
         "<model>": model or "*",
         "<consumer>": consumer or "",
+        "<pipeline>": pipeline or "",
     }
     policy = _filled(role, values)
     if record_refusals:
         policy["Statement"] += _filled("refusals", values)["Statement"]
+    if pipeline:
+        policy["Statement"] += _filled("timelines", values)["Statement"]
     return _for_amazon(policy) if service is Service.AWS else policy
 
 
@@ -82,6 +88,15 @@ def _require_fitting(role: Role, *, model: str | None, consumer: str | None, rec
             "a consumer's policy needs --consumer with the id in its heartbeat, as `ferry status` shows it; "
             "'grpc-web1-*' stands for all that begin so"
         )
+
+
+def _require_job(role: Role, pipeline: str | None) -> None:
+    if pipeline is None:
+        return
+    if role is not Role.CONSUMER:
+        raise UsageError(f"--pipeline is for the scoring job, a consumer, and not for a {role}")
+    if not is_name(pipeline):
+        raise UsageError(f"{pipeline!r} cannot name a pipeline")
 
 
 def _filled(name: str, values: dict[str, str]) -> Policy:

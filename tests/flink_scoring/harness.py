@@ -89,7 +89,10 @@ class ScoringJob:
         )
 
     def submit(self, *arguments: str) -> None:
-        result = self.run(*arguments)
+        self.take_id(self.run(*arguments))
+
+    def take_id(self, result: subprocess.CompletedProcess[str]) -> None:
+        """The id of the job that was submitted."""
         found = _JOB_ID.search(result.stdout)
         assert found, result.stdout + result.stderr
         self.job_id = found[1]
@@ -104,6 +107,15 @@ class ScoringJob:
         """How often the job was restored after a fault."""
         exceptions = self._ask("/exceptions").get("exceptionHistory", {})
         return len(exceptions.get("entries", []))
+
+    def checkpoints(self) -> int:
+        """How many checkpoints were completed."""
+        return int(self._ask("/checkpoints")["counts"]["completed"])
+
+    def restored_from(self) -> str:
+        """Where the state lay that the job went on from last; empty where it began anew."""
+        restored = wait_for(lambda: self._ask("/checkpoints"), "the checkpoints")["latest"]["restored"]
+        return str(restored["external_path"]) if restored else ""
 
     def cancel(self) -> None:
         if not self.job_id:
@@ -135,7 +147,7 @@ class ScoringJob:
     def send(
         self, records: Mapping[bytes, bytes | None], headers: list[tuple[str, bytes]] | None = None
     ) -> None:
-        with self._producer() as producer:
+        with self.producing() as producer:
             for key, value in records.items():
                 producer.send(self.pipeline.source.topic, key=key, value=value, headers=headers)
 
@@ -146,7 +158,7 @@ class ScoringJob:
         stop = threading.Event()
 
         def feed() -> None:
-            with self._producer() as producer:
+            with self.producing() as producer:
                 while not stop.wait(1 / rate):
                     number = len(keys)
                     key = f"good-{number}".encode()
@@ -192,7 +204,8 @@ class ScoringJob:
         return later if len(later.seen) > count else complete
 
     @contextlib.contextmanager
-    def _producer(self) -> Iterator[Any]:
+    def producing(self) -> Iterator[Any]:
+        """A producer whose records are all sent when the block ends."""
         producer = KafkaProducer(
             bootstrap_servers=self.kafka, acks="all", max_request_size=LARGEST, enable_idempotence=True
         )
@@ -205,7 +218,7 @@ class ScoringJob:
 
 def make_job(stack: LocalStack, text: str, folder: Path) -> ScoringJob:
     """A job that is not submitted yet, for the pipeline that `text` describes."""
-    pipeline = parse_pipeline(text, where="the test's pipeline")
+    pipeline = parse_pipeline(text, where="the test's pipeline", folder=folder)
     file = folder / f"{pipeline.name}.toml"
     file.write_text(text)
     bucket, _, query = stack.addresses().store.partition("?")

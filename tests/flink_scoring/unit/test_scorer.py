@@ -6,11 +6,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import orjson
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flink_scoring.columns import moments_of
 from flink_scoring.scorer import INFERENCE_FAILED, ScoredBatch, Scorer
 from model_runtime.served import Canary, ServedModel
 from registry.canary import CanarySplit
@@ -166,6 +169,23 @@ def test_boolean_classes_and_the_time_of_kafka(
     assert scored.actual is True
     assert scored.correct is True
     assert scored.event_time == times[2]
+
+
+def test_a_kafka_timestamp_beyond_the_calendar_kills_its_record_and_no_other(
+    serve: Serve, constant_model: MakeModel
+) -> None:
+    scorer = Scorer(parse_pipeline(PHISHING, where="here"), largest_dead_value=ROOMY)
+    served = serve(constant_model(1, width=2, classes=(False, True)), "phishing")
+    value = orjson.dumps({"x": {"https": 1, "popup": 0}})
+    microseconds = 1_780_000_000_000_000  # where milliseconds belong
+    times = pd.Series(
+        np.array([0, microseconds, 253_402_300_800_000, 5, -1], "datetime64[ms]")
+    ).dt.tz_localize("UTC")
+    batch = scorer.score([value, value, value, b"{", value], served, moments_of(times))
+    assert [each is not None for each in batch.scored] == [True, False, False, False, True]
+    assert batch.reasons == [None, "bad_event_time", "bad_event_time", "invalid_json", None]
+    assert scored_at(batch, 4).event_time == datetime(1969, 12, 31, 23, 59, 59, 999_000, UTC)
+    assert moments_of(times[:1]) == [datetime(1970, 1, 1, tzinfo=UTC)]
 
 
 records = st.one_of(

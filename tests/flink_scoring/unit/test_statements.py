@@ -9,7 +9,7 @@ import pytest
 from flink_scoring.options import TRANSACTION_SECONDS, Guarantee, JobOptions, Start
 from flink_scoring.statements import insert_statement, job_settings, sink_table, source_table
 from flink_scoring.topics import LETTER_OVERHEAD, OutputLimits
-from streams.pipeline import Pipeline
+from streams.pipeline import Pipeline, Replay
 
 BROKER_MAXIMUM = 15 * 60
 LIMITS = OutputLimits(largest_message=8_000_000)
@@ -66,10 +66,17 @@ def test_where_the_job_begins(options: JobOptions, start: Start, mode: str) -> N
 
 
 def test_kafka_timestamps_are_passed_only_where_records_have_no_time(options: JobOptions) -> None:
-    assert "ferry_score(`value`, `key`)" in insert_statement(options)
+    assert "ferry_score(`value`, `key`, `partition`, `offset`)" in insert_statement(options)
     source = options.pipeline.source.model_copy(update={"event_time": None})
     timeless = replace(options, pipeline=options.pipeline.model_copy(update={"source": source}))
-    assert "ferry_score(`value`, `key`, `timestamp`)" in insert_statement(timeless)
+    timed = "ferry_score(`value`, `key`, `timestamp`, `partition`, `offset`)"
+    assert timed in insert_statement(timeless)
+
+
+def test_places_are_passed_only_where_replays_are_scored_by_the_same(options: JobOptions) -> None:
+    scoring = options.scoring.model_copy(update={"replay": Replay.NEWEST})
+    newest = replace(options, pipeline=options.pipeline.model_copy(update={"scoring": scoring}))
+    assert "ferry_score(`value`, `key`)" in insert_statement(newest)
 
 
 def test_a_quote_in_an_address_stays_inside_its_literal(options: JobOptions) -> None:
