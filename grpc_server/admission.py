@@ -1,17 +1,25 @@
-"""Who may call, on gRPC: before a call is handed to what answers it. Put there only where tokens are set."""
+"""Who may call, on gRPC: before a call is handed to what answers it, and again while a stream is open.
+
+Put there only where tokens are set.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import grpc
 
-from grpc_server.behaviours import Context, abort, status_of
+from grpc_server import streaming
+from grpc_server.behaviours import Context, OpenStream, abort, header_in, status_of
 from grpc_server.errors import RequestError
 from grpc_server.observation.record import GRPC, CallRecord, Observer, wanting
 from grpc_server.security.guard import HEADER, Guard
+
+RECHECK_SECONDS = 0.5
+"""Between two looks at the tokens of open streams: some are taken back, others end."""
 
 
 class Admission(grpc.GenericRpcHandler):
@@ -56,6 +64,22 @@ class Admission(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 
+async def recheck_regularly(guard: Guard, streams: Collection[OpenStream]) -> None:
+    """End the streams whose callers may call no more, until cancelled."""
+    while True:
+        await asyncio.sleep(RECHECK_SECONDS)
+        recheck(guard, streams)
+
+
+def recheck(guard: Guard, streams: Iterable[OpenStream]) -> None:
+    """Refuse those that would not be let in now."""
+    for each in [stream for stream in streams if stream.refusal is None]:
+        try:
+            guard.admit(streaming.NAME, each.header)
+        except RequestError as error:
+            each.refuse(error)
+
+
 def _refused(rpc: str, status: str, peer: str) -> CallRecord:
     return CallRecord(GRPC, rpc, status, failed=True, began_ns=time.time_ns(), seconds=0.0, peer=peer)
 
@@ -72,9 +96,3 @@ class Collector:
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
         """As a server's of grpc.aio, which needs none either."""
-
-
-def header_in(metadata: Any, name: str) -> str | None:
-    """A header that came once; None where it did not, or came twice, which says nothing for sure."""
-    found: list[str] = [value for key, value in metadata or () if key == name]
-    return found[0] if len(found) == 1 else None

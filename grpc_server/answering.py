@@ -13,6 +13,7 @@ from grpc_server.execution.executor import Executor, too_late
 from grpc_server.execution.job import Ran
 from grpc_server.execution.running import run_one
 from grpc_server.offering import Offering
+from grpc_server.shadowing.sampling import Sample
 
 _Reply = TypeVar("_Reply")
 
@@ -25,6 +26,7 @@ def answer(
     write: Callable[[dict[str, Array]], _Reply],
     call: Call,
     began: int,
+    sample: Sample | None = None,
 ) -> _Reply | Awaitable[_Reply]:
     """The reply to a request that has been read, or what to await for it.
 
@@ -36,6 +38,7 @@ def answer(
         write: makes the reply from the outputs.
         call: says how long the caller waits, and hears where the answer comes from.
         began: when the request was taken up, in nanoseconds of `perf_counter_ns`.
+        sample: is given the answer, to be compared with a shadow's; None for most.
 
     Raises:
         RequestError: there is no answer; it is counted. What is awaited raises the same.
@@ -49,7 +52,7 @@ def answer(
         weight = rows if offering.even_rows else offering.weight(feeds, rows)
         if not executor.runs_at_once(offering, weight):
             waiting = executor.wait(offering, feeds, names, rows, left)
-            return _later(waiting, offering, rows, write, call, (began, decoded))
+            return _later(waiting, offering, rows, write, call, (began, decoded), sample)
         results = run_one(offering, feeds, names)
         ran = perf_counter_ns()
         reply = write(results)
@@ -62,6 +65,8 @@ def answer(
     counters.runs += 1
     counters.answered(rows, began, decoded, decoded, ran, perf_counter_ns())
     offering.costs.saw(weight, ran - decoded)
+    if sample is not None:
+        sample.answered(results, ran - decoded)
     return reply
 
 
@@ -72,6 +77,7 @@ async def _later(
     write: Callable[[dict[str, Array]], _Reply],
     call: Call,
     moments: tuple[int, int],
+    sample: Sample | None,
 ) -> _Reply:
     began, decoded = moments
     try:
@@ -83,6 +89,8 @@ async def _later(
         raise
     call.answered_by(offering.provenance)
     offering.counters.answered(rows, began, decoded, ran.began, ran.ended, perf_counter_ns())
+    if sample is not None:
+        sample.answered(ran.results, ran.ended - ran.began)
     return reply
 
 

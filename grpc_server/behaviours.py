@@ -20,10 +20,13 @@ from grpc_server.errors import (
     NotServedError,
     OverloadedError,
     RequestError,
+    TooLargeError,
     UnauthenticatedError,
     UnsupportedError,
 )
+from grpc_server.packing import FIRST_BYTES, Unpacker
 from grpc_server.provenance import Provenance
+from grpc_server.security.guard import HEADER
 from grpc_server.streaming import OrderedStream, StreamAnswers
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -42,9 +45,25 @@ _STATUSES: dict[type[RequestError], grpc.StatusCode] = {
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    TooLargeError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
     InternalFaultError: grpc.StatusCode.INTERNAL,
 }
+
+
+@dataclass(slots=True, eq=False)
+class OpenStream:
+    """A stream that is served, and the header by which it was let in."""
+
+    stream: OrderedStream
+    header: str | None
+    refusal: RequestError | None = None
+    """Why it may go on no more."""
+
+    def refuse(self, error: RequestError) -> None:
+        """Read no more of it, answer what was read, and end it with `error`."""
+        self.refusal = error
+        self.stream.finish()
 
 
 @dataclass(slots=True)
@@ -57,7 +76,7 @@ class CallsUnderWay:
     """Calls whose handlers have not returned."""
     sending: int = 0
     """Long replies that are not out yet, though their handlers have returned."""
-    streams: set[OrderedStream] = field(default_factory=set)
+    streams: set[OpenStream] = field(default_factory=set)
 
     @property
     def none(self) -> bool:
@@ -70,16 +89,19 @@ class CallsUnderWay:
         self.sending -= 1
 
 
-def unary_behaviour(endpoint: Endpoint[Any], calls: CallsUnderWay) -> Unary:
+def unary_behaviour(endpoint: Endpoint[Any], calls: CallsUnderWay, unpacker: Unpacker) -> Unary:
     """Answers one request with one reply."""
 
     async def serve(data: bytes, context: Context) -> bytes:
         calls.came += 1
         calls.running += 1
         try:
+            if data[:1] in FIRST_BYTES:
+                data = await unpacker.unpack(data)
             answer = endpoint(data, _GrpcCall(context))
             reply = answer if isinstance(answer, bytes) else await answer
         except RequestError as error:
+            del data
             return await abort(context, error)
         finally:
             calls.running -= 1
@@ -92,24 +114,42 @@ def unary_behaviour(endpoint: Endpoint[Any], calls: CallsUnderWay) -> Unary:
     return serve
 
 
-def stream_behaviour(answers: StreamAnswers, calls: CallsUnderWay) -> Stream:
+def stream_behaviour(answers: StreamAnswers, calls: CallsUnderWay, unpacker: Unpacker) -> Stream:
     """Answers each request of a stream, in their order."""
 
     async def serve(_requests: Any, context: Context) -> None:
         call = _StreamCall(context)
 
+        too_large: TooLargeError | None = None
+
+        async def read() -> Any:
+            # unpacked here, so that a stream's bound counts what a request holds, and not what it came in
+            nonlocal too_large
+            data: Any = await context.read()
+            too_large = None
+            if data is grpc.aio.EOF or data[:1] not in FIRST_BYTES:
+                return data
+            try:
+                return await unpacker.unpack(data)
+            except TooLargeError as error:
+                too_large = error
+                return b""
+
         def answer(data: bytes) -> bytes | Awaitable[bytes]:
             calls.came += 1
-            return answers(data, call)
+            return answers(data, call) if too_large is None else answers.failed(too_large)
 
-        stream = OrderedStream(answer, context.read, context.write, grpc.aio.EOF)
+        stream = OrderedStream(answer, read, context.write, grpc.aio.EOF)
+        opened = OpenStream(stream, header_in(context.invocation_metadata(), HEADER))
         calls.running += 1
-        calls.streams.add(stream)
+        calls.streams.add(opened)
         try:
             await stream.run()
         finally:
-            calls.streams.discard(stream)
+            calls.streams.discard(opened)
             calls.running -= 1
+        if opened.refusal is not None:
+            await abort(context, opened.refusal)
         if stream.cut_short:
             await context.abort(
                 grpc.StatusCode.UNAVAILABLE, "the server is stopping; what it had read is answered"
@@ -143,6 +183,12 @@ class _StreamCall(_GrpcCall):
         pass
 
 
+def header_in(metadata: Any, name: str) -> str | None:
+    """A header that came once; None where it did not, or came twice, which says nothing for sure."""
+    found: list[str] = [value for key, value in metadata or () if key == name]
+    return found[0] if len(found) == 1 else None
+
+
 def status_of(error: RequestError) -> grpc.StatusCode:
     """The status that says what `error` does."""
     return _STATUSES[type(error)]
@@ -155,4 +201,6 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: RequestError
     if isinstance(error, OverloadedError):
         rich = status_details.with_retry_info(status.value[0], str(error), error.retry_after)
         details = ((status_details.KEY, rich),)
+    # its frames hold the request, and gRPC's way out is a cycle that only the garbage collector ends
+    error.__traceback__ = error.__cause__ = error.__context__ = None
     await context.abort(status, str(error), details)

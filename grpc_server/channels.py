@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from grpc_server.counters import ModelCounters
 from grpc_server.errors import NotReadyError
-from grpc_server.offering import Offering
 from model_runtime.follower import Follower, FollowerObserver
 from model_runtime.follower.rules import Phase, Refusal
 from model_runtime.served import ServedModel
+
+if TYPE_CHECKING:
+    from grpc_server.offering import Offering
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class FollowedChannel(FollowerObserver):
         self.need = need
         self.counters = ModelCounters()
         self._warm = _Warm()
+        self._changing = threading.Lock()
+        self._prepared: dict[int, Offering] = {}
         self._failure: tuple[str, float] | None = None
         self._tried = False
         follower.observe(self)
@@ -108,13 +114,25 @@ class FollowedChannel(FollowerObserver):
 
     def swapped(self, served: ServedModel, seconds: float) -> None:
         """Offer `served`, and go on offering what is warm besides."""
-        known = {id(offering.session): offering for offering in self._warm.by_version.values()}
+        offered = {id(offering.session): offering for offering in self._warm.by_version.values()}
+        known, self._prepared = {**self._prepared, **offered}, {}
+        self.counters.warm = frozenset(model.version for model in self.follower.warm)
         warm = {model.version: self._offer(model, known) for model in self.follower.warm}
         canary = warm[served.canary.model.version] if served.canary is not None else None
-        self._warm = _Warm(warm[served.version], canary, warm)
+        with self._changing:
+            self._warm = self._still_warm(_Warm(warm[served.version], canary, warm))
         self.counters.swaps += 1
         self.counters.swap_seconds += seconds
         self.counters.last_swap_seconds = seconds
+
+    def prepare(self, offering: Offering) -> None:
+        """Hear what was worked out of a session that is put to serve next, so that it need not be then."""
+        self._prepared[id(offering.session)] = offering
+
+    def trimmed(self) -> None:
+        """Offer no more what gave its room to another channel; called on that one's thread."""
+        with self._changing:
+            self._warm = self._still_warm(self._warm)
 
     def polled(self) -> None:
         """Remember if there was nothing that can serve."""
@@ -133,9 +151,17 @@ class FollowedChannel(FollowerObserver):
 
     def close(self) -> None:
         """Offer nothing from now on; to be called once nothing follows any more."""
-        self._warm = _Warm()
+        self._warm, self._prepared = _Warm(), {}
+
+    def _still_warm(self, warm: _Warm) -> _Warm:
+        kept = {id(model.session) for model in self.follower.warm}
+        by_version = {number: each for number, each in warm.by_version.items() if id(each.session) in kept}
+        return replace(warm, by_version=by_version)
 
     def _offer(self, served: ServedModel, known: Mapping[int, Offering]) -> Offering:
+        # imported here: the supervisor of workers offers nothing, and needs neither ONNX Runtime nor protobuf
+        from grpc_server.offering import Offering
+
         before = known.get(id(served.session))
         if before is not None and before.served is served:
             return before

@@ -16,6 +16,7 @@ from registry.opening import open_registry
 from registry.signing.setup import policy_of
 
 _COLUMNS = ("MODEL", "CHANNEL", "VERSION", "GENERATION", "PROMOTED", "LEARNT UNTIL", "NEEDED", "BATCHES")
+_YES = "yes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class _Found:
 
     row: tuple[str, ...]
     fault: FerryError | None
+    needed: bool
 
 
 def check(settings: ServerSettings) -> None:
@@ -35,16 +37,19 @@ def check(settings: ServerSettings) -> None:
         StoreError: the store cannot be reached, or its answer cannot be trusted.
     """
     settings.execution()
-    optional = settings.optional_models()
+    settings.optional_models()
+    settings.shadows()
     security = security_of(settings)
     _require_traces(settings)
     _require_cache(settings)
     registry = open_registry(settings)
-    found = [_look(registry, reference, settings) for reference in _references(settings, registry)]
+    served = _references(settings, registry)
+    found = [_look(registry, each, settings, _needed(each, settings)) for each in served]
+    found += [_look(registry, each, settings, "shadow") for each in _shadows(settings, served)]
     print_fields(_fields(settings, security, registry))
     print_gap()
     print_table(_COLUMNS, [each.row for each in found])
-    faults = [each.fault for each in found if each.fault is not None and each.row[0] not in optional]
+    faults = [each.fault for each in found if each.fault is not None and each.needed]
     for fault in faults[1:]:
         note(f"also: {fault}")
     if faults:
@@ -61,9 +66,21 @@ def _references(settings: ServerSettings, registry: Registry) -> list[ModelRefer
     return [*named, *(ModelReference(name, channel=channel) for name in names)]
 
 
-def _look(registry: Registry, reference: ModelReference, settings: ServerSettings) -> _Found:
+def _shadows(settings: ServerSettings, served: list[ModelReference]) -> Iterator[ModelReference]:
+    """The channels of shadows that requests cannot reach."""
+    known = {(each.model, each.channel_or_default) for each in served}
+    for policy in settings.shadows():
+        if (policy.model, policy.channel) not in known:
+            yield policy.reference
+
+
+def _needed(reference: ModelReference, settings: ServerSettings) -> str:
+    names = {reference.model, f"{reference.model}:{reference.channel_or_default}"}
+    return _YES if names.isdisjoint(settings.server_optional_models) else "no"
+
+
+def _look(registry: Registry, reference: ModelReference, settings: ServerSettings, needed: str) -> _Found:
     name, channel = reference.model, reference.channel_or_default
-    needed = "no" if name in settings.server_optional_models else "yes"
     policy = settings.execution().batching.get(name)
     batches = "-" if policy is None else f"{policy.max_batch_size} rows, {policy.max_queue_delay_us} µs"
     try:
@@ -74,10 +91,10 @@ def _look(registry: Registry, reference: ModelReference, settings: ServerSetting
             )
         lineage = registry.versions(name).get(entry.version).lineage
     except FerryError as error:
-        return _Found((name, channel, "-", "-", "-", "-", needed, batches), error)
+        return _Found((name, channel, "-", "-", "-", "-", needed, batches), error, needed == _YES)
     learnt = ago(lineage.newest_event_time if lineage is not None else None)
     versions = (str(entry.version), str(entry.generation), ago(entry.at))
-    return _Found((name, channel, *versions, learnt, needed, batches), None)
+    return _Found((name, channel, *versions, learnt, needed, batches), None, needed == _YES)
 
 
 def _fields(settings: ServerSettings, security: Security, registry: Registry) -> Iterator[tuple[str, str]]:
@@ -86,6 +103,8 @@ def _fields(settings: ServerSettings, security: Security, registry: Registry) ->
     yield "gRPC", f"{host}:{settings.server_port}"
     yield "HTTP", f"{host}:{settings.server_http_port}" if settings.server_http else "off"
     yield "metrics", f"{settings.metrics_host}:{settings.server_metrics_port} (plain HTTP)"
+    if settings.server_workers > 1:
+        yield "workers", str(settings.server_workers)
     yield "TLS", _tls(security)
     yield "tokens", _tokens(security)
     yield "reflection", _reflection(security)

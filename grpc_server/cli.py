@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from registry.cli.edge import run_app
+
+if TYPE_CHECKING:
+    from grpc_server.settings import ServerSettings
 
 app = typer.Typer(
     name="ferry-server",
@@ -27,11 +30,15 @@ _EPILOG = """
 
   ferry-server --model digits --model digits:staging
 
+  ferry-server --model digits --shadow digits:staging=0.1
+
   ferry-server --all
 
   FERRY_STORE='s3://models?endpoint=http://127.0.0.1:9000' ferry-server --model digits
 
   ferry-server --model vision --batch vision=32:500us
+
+  ferry-server --model digits --workers 4
 
   ferry-server --model digits --tls-certificate server.pem --tls-key server.key --tokens tokens.toml
 
@@ -103,6 +110,16 @@ def serve(
         typer.Option(
             "--fall-back/--no-fall-back",
             help="Whether to go back from a new version that fails or takes longer by far. [dim]no[/dim]",
+            show_default=False,
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    shadow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL:CHANNEL[=SHARE]",
+            help="Let a channel's version run again what the model's first channel has answered, or a share "
+            "of it, and compare; repeat it for other models. [dim]none[/dim]",
             show_default=False,
             rich_help_panel=_MODELS,
         ),
@@ -223,6 +240,16 @@ def serve(
             rich_help_panel=_RUNNING,
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="How many processes answer on the same ports; one more then follows the registry for all. "
+            "[dim]1: a single process[/dim]",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
     drain_seconds: Annotated[
         float | None,
         typer.Option(
@@ -276,6 +303,7 @@ def serve(
         server_all=every,
         server_all_channel=all_channel,
         server_fall_back=fall_back,
+        server_shadows=tuple(shadow or ()),
         server_optional_models=tuple(optional or ()),
         server_model_control=model_control,
         store=store,
@@ -295,6 +323,7 @@ def serve(
         server_open_health=open_health,
         server_reflection=reflection,
         server_batching=tuple(batch or ()),
+        server_workers=workers,
         server_drain_seconds=drain_seconds,
         server_log_format=log_format,
         server_access_log=access_log,
@@ -303,15 +332,27 @@ def serve(
     settings.references()
     settings.execution()
     settings.optional_models()
+    settings.shadows()
     if check_config:
         from grpc_server.checking import check
 
         check(settings)
         return
-    from grpc_server.process import serve as serve_until_stopped
+    import uvloop
 
     configure_logs(settings.server_log_format)
-    asyncio.run(serve_until_stopped(settings))
+    uvloop.run(_serving(settings))
+
+
+def _serving(settings: ServerSettings) -> Coroutine[Any, Any, None]:
+    """One process that answers, or one that leads those that do; the other's parts are not even imported."""
+    if settings.server_workers > 1:
+        from grpc_server.workers.supervisor import supervise
+
+        return supervise(settings)
+    from grpc_server.process import serve as serve_until_stopped
+
+    return serve_until_stopped(settings)
 
 
 _MINTING = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from grpc_server import datatypes
@@ -16,6 +17,9 @@ FREE = -1
 
 # callers send a few shapes over and over; what was seen to fit need not be looked at again
 KEPT_SHAPES = 64
+
+MOST_EMPTY = 2**20
+"""What the free sizes of a tensor without elements may multiply to: no data bounds them."""
 
 # they say where a tensor lies, so that leaving them out would be a wrong answer
 _SHARED_MEMORY = frozenset({"shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"})
@@ -71,8 +75,16 @@ class InputContract:
                 f"input {self.name!r} has shape {_listed(shape)}, expected {_listed(self.shape)}"
                 + (f" ({FREE} takes any size)" if FREE in self.shape else "")
             )
+        if 0 in shape and self._free_sizes(shape) > MOST_EMPTY:
+            raise InvalidRequestError(f"input {self.name!r} has no elements and shape {_listed(shape)}")
         if len(self._fitting) < KEPT_SHAPES:
             self._fitting.add(shape)
+
+    def _free_sizes(self, shape: tuple[int, ...]) -> int:
+        expected = self.shape or (FREE,) * len(shape)
+        return math.prod(
+            size for size, wanted in zip(shape, expected, strict=True) if wanted == FREE and size
+        )
 
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether a tensor of `shape` may come."""

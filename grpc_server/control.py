@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -72,6 +73,15 @@ def _refused() -> ControlRefusedError:
     )
 
 
+@dataclass(slots=True)
+class _Turns:
+    """Whose turn it is to load or unload a model."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    """Who has the turn or waits for it; a lock looks free while the one it has woken does not run yet."""
+
+
 class ExplicitModels:
     """Callers say which models are served.
 
@@ -90,7 +100,7 @@ class ExplicitModels:
         self._models = models
         self._follow = follow
         self._leave = leave
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._turns: dict[str, _Turns] = {}
         self.unloaded: frozenset[str] = frozenset()
 
     async def load(self, name: str, call: Call) -> None:
@@ -145,11 +155,15 @@ class ExplicitModels:
     @contextlib.asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[None]:
         """One load or unload of a model at a time; names that nobody waits for are not kept."""
-        lock = self._turns.setdefault(name, asyncio.Lock())
-        async with lock:
-            yield
-        if not lock.locked() and self._turns.get(name) is lock:
-            del self._turns[name]
+        turns = self._turns.setdefault(name, _Turns())
+        turns.users += 1
+        try:
+            async with turns.lock:
+                yield
+        finally:
+            turns.users -= 1
+            if not turns.users:
+                del self._turns[name]
 
 
 class _News(FollowerObserver):

@@ -66,7 +66,10 @@ class VersionCounters:
 class ModelCounters:
     """What happened to one followed model."""
 
-    versions: dict[int, VersionCounters] = field(default_factory=dict)
+    versions: Mapping[int, VersionCounters] = field(default_factory=dict)
+    """By number, what was asked for last at the end; replaced as a whole."""
+    warm: frozenset[int] = frozenset()
+    """Versions that can be asked, and so are never forgotten."""
     swaps: int = 0
     swap_seconds: float = 0.0
     last_swap_seconds: float = 0.0
@@ -75,14 +78,15 @@ class ModelCounters:
 
     def answers(self) -> dict[int, int]:
         """Requests answered, by version."""
-        return {version: counters.success for version, counters in list(self.versions.items())}
+        return {version: counters.success for version, counters in self.versions.items()}
 
     def of_version(self, version: int) -> VersionCounters:
-        """The counters of `version`; the oldest are forgotten when there are too many."""
-        counters = self.versions.setdefault(version, VersionCounters())
-        for oldest in list(self.versions)[:-KEPT_VERSIONS]:
-            if oldest != version:
-                del self.versions[oldest]
+        """The counters of `version`; what was asked for longest ago is forgotten when there are too many."""
+        counters = self.versions.get(version) or VersionCounters()
+        others = [number for number in self.versions if number != version]
+        stay = self.warm.union(others[1 - KEPT_VERSIONS :])
+        kept = {number: self.versions[number] for number in others if number in stay}
+        self.versions = {**kept, version: counters}
         return counters
 
 

@@ -5,6 +5,7 @@ Source: the tensor data types of the Open Inference Protocol v2. FP16 has no typ
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from registry.documents import Dtype
 
 Array = npt.NDArray[Any]
+
+_TEXT_BYTES = 56
+"""What a text takes beside its characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +92,14 @@ def of_array(array: Array) -> Datatype:
     if found is None:
         raise ValueError(f"no datatype of the protocol carries {array.dtype} arrays")
     return found
+
+
+def held_bytes(arrays: Iterable[Array]) -> int:
+    """The memory that is kept by who keeps `arrays`, be they slices of something larger."""
+    size = 0
+    for array in arrays:
+        base = array.base
+        size += base.nbytes if type(base) is np.ndarray else array.nbytes
+        if array.dtype.hasobject:
+            size += sum(_TEXT_BYTES + len(text) for text in array.flat)
+    return size

@@ -25,6 +25,7 @@ from grpc_server.execution.executor import Executor
 from grpc_server.execution.policy import ExecutionPolicy
 from grpc_server.handlers import MAX_MESSAGE_BYTES, InferenceHandlers
 from grpc_server.inference import InferenceHandler
+from grpc_server.model_statistics import Totals
 from grpc_server.models import Models
 from grpc_server.repository import RepositoryHandlers
 from grpc_server.shortcut import PlainShortcut
@@ -121,6 +122,7 @@ def endpoints(
     *,
     executor: Executor | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    totals: Totals | None = None,
 ) -> tuple[InferenceHandlers, list[Endpoint[Any]]]:
     """The handlers for `models`, and the endpoints of all RPCs of the service but the stream.
 
@@ -129,6 +131,7 @@ def endpoints(
         control: who decides on that; nobody where there is none.
         executor: runs the models; one with the defaults where there is none.
         max_message_bytes: the largest message of the transports.
+        totals: gives what all processes of this server have counted; None where this one is all.
     """
     executor = executor or Executor(ExecutionPolicy())
     handlers = InferenceHandlers(
@@ -138,7 +141,7 @@ def endpoints(
     return handlers, [
         *_core(handlers),
         InferEndpoint(models, executor),
-        *_extensions(handlers, repository),
+        *_extensions(handlers, repository, totals),
         *_shared_memory(),
     ]
 
@@ -153,16 +156,29 @@ def _core(handlers: InferenceHandlers) -> list[Endpoint[Any]]:
     ]
 
 
-def _extensions(handlers: InferenceHandlers, repository: RepositoryHandlers) -> list[Endpoint[Any]]:
+def _extensions(
+    handlers: InferenceHandlers, repository: RepositoryHandlers, totals: Totals | None
+) -> list[Endpoint[Any]]:
     return [
         Endpoint("ModelConfig", pb.ModelConfigRequest, at_once(handlers.model_config)),
-        Endpoint("ModelStatistics", pb.ModelStatisticsRequest, at_once(handlers.model_statistics)),
+        Endpoint("ModelStatistics", pb.ModelStatisticsRequest, _statistics(handlers, totals)),
         Endpoint("RepositoryIndex", pb.RepositoryIndexRequest, at_once(repository.index)),
         Endpoint("RepositoryModelLoad", pb.RepositoryModelLoadRequest, repository.load),
         Endpoint("RepositoryModelUnload", pb.RepositoryModelUnloadRequest, repository.unload),
         Endpoint("TraceSetting", pb.TraceSettingRequest, at_once(unserved.trace_setting)),
         Endpoint("LogSettings", pb.LogSettingsRequest, at_once(unserved.log_settings)),
     ]
+
+
+def _statistics(handlers: InferenceHandlers, totals: Totals | None) -> Handle[pb.ModelStatisticsRequest]:
+    if totals is None:
+        return at_once(handlers.model_statistics)
+    ask = totals
+
+    async def answer(request: pb.ModelStatisticsRequest, _call: Call) -> Message:
+        return handlers.model_statistics(request, await ask())
+
+    return answer
 
 
 def _shared_memory() -> list[Endpoint[Any]]:

@@ -6,6 +6,7 @@ FerryError
     ├── NotServedError          no such model here, or no such version warm
     ├── NotReadyError           the model is followed and has no warm version yet
     ├── OverloadedError         too many requests wait for the model
+    ├── TooLargeError           its message is larger than the server takes
     ├── DeadlineExceededError   its caller waits no more; the model was not run
     ├── UnsupportedError        the protocol has it and this server does not
     ├── ControlRefusedError     models are not loaded and unloaded by callers here
@@ -28,6 +29,7 @@ __all__ = [
     "NotServedError",
     "OverloadedError",
     "RequestError",
+    "TooLargeError",
     "UnauthenticatedError",
     "UnsupportedError",
     "shortened",
@@ -84,6 +86,10 @@ class OverloadedError(RequestError):
     def __init__(self, text: str, retry_after: float) -> None:
         super().__init__(text)
         self.retry_after = retry_after
+
+
+class TooLargeError(RequestError):
+    """The message is larger than the server takes."""
 
 
 class DeadlineExceededError(RequestError):

@@ -12,14 +12,18 @@ from grpc_server.models import ChangeListener
 from grpc_server.settings import ServerSettings
 from grpc_server.trials import TrialJudge, look_regularly
 from model_runtime.follower import Follower, FollowerObserver, FollowerSettings
+from model_runtime.follower.stages import Loader
 from model_runtime.heartbeat import HeartbeatReporter
 from model_runtime.hint_watch import FULL_READ_INTERVAL, HintWatch
 from model_runtime.identity import consumer_name
+from model_runtime.memory import release_free_memory
+from model_runtime.pool import WarmShelf
 from registry.catalogue import Registry
 from registry.names import ModelReference
 from registry.signing.setup import ratchet_folder
 
 ROLE = "grpc"
+SHADOW_ROLE = "shadow"
 MOST_DIRECT = 4
 """Up to so many models are followed by a read of each channel; more are woken by the registry's hint."""
 
@@ -33,17 +37,37 @@ class Following:
         registry: where they look.
         settings: how often, and where they keep files.
         references: the channels to follow from the start.
+        aside: channels to follow besides, whose versions requests cannot reach.
+        loader: loads versions; None for this process.
+        channel_of: makes what a follower's versions are offered by.
+
+    Attributes:
+        channels: what requests can reach.
+        aside: what they cannot; a channel that they can is not followed once more.
     """
 
     def __init__(
-        self, registry: Registry, settings: ServerSettings, references: list[ModelReference]
+        self,
+        registry: Registry,
+        settings: ServerSettings,
+        references: list[ModelReference],
+        aside: Sequence[ModelReference] = (),
+        *,
+        loader: Loader | None = None,
+        channel_of: Callable[[Follower, Need], FollowedChannel] = FollowedChannel,
     ) -> None:
         self._registry = registry
         self._settings = settings
+        self._loader = loader
+        self._channel_of = channel_of
         self._judges: list[TrialJudge] = []
-        self._watched = settings.server_all or len(references) > MOST_DIRECT
+        self._shelf = WarmShelf(settings.warm_limits().size)
+        aside = [each for each in aside if not any(_are_same(each, known) for known in references)]
+        self._watched = settings.server_all or len(references) + len(aside) > MOST_DIRECT
         self.channels = [self._made(reference, watched=self._watched) for reference in references]
-        self._reporter = HeartbeatReporter(registry, consumer=consumer_name(ROLE), role=ROLE, followers=())
+        self.aside = [channel_of(self._follower(each, watched=self._watched), Need.NOTHING) for each in aside]
+        self._reporter = _reporter(registry, ROLE)
+        self._aside_reporter = _reporter(registry, SHADOW_ROLE)
         self._watch: HintWatch | None = None
         self._discovery: Discovery | None = None
         self._looking: asyncio.Future[None] | None = None
@@ -67,11 +91,12 @@ class Following:
         for channel in self.channels:
             self._begin(channel)
         self._reporter.start()
+        self._begin_aside()
         self._looking = asyncio.ensure_future(look_regularly(lambda: self._judges))
         if appeared is not None and self._settings.server_all:
             self._discovery = self._discovering(loop, appeared)
         if self._watched:
-            followers = [channel.follower for channel in self.channels]
+            followers = [channel.follower for channel in (*self.channels, *self.aside)]
             self._watch = HintWatch(
                 self._registry.store,
                 followers,
@@ -117,8 +142,9 @@ class Following:
         self.channels.remove(channel)
         self._judges = [judge for judge in self._judges if judge.channel is not channel]
         self._reporter.forget(channel.follower)
-        await asyncio.to_thread(channel.follower.stop, STOP_FOLLOWER)
-        channel.close()
+        if self._watch is not None:
+            self._watch.forget(channel.follower)
+        await asyncio.to_thread(_let_go, channel)
         self._notify()
 
     async def stop(self) -> None:
@@ -129,8 +155,10 @@ class Following:
             await asyncio.to_thread(self._discovery.stop)
         if self._watch is not None:
             await asyncio.to_thread(self._watch.stop)
-        stops = [asyncio.to_thread(channel.follower.stop, STOP_FOLLOWER) for channel in self.channels]
-        await asyncio.gather(*stops, asyncio.to_thread(self._reporter.stop))
+        followers = [channel.follower for channel in (*self.channels, *self.aside)]
+        stops = [asyncio.to_thread(follower.stop, STOP_FOLLOWER) for follower in followers]
+        reporters = (self._reporter, *([self._aside_reporter] if self.aside else ()))
+        await asyncio.gather(*stops, *(asyncio.to_thread(reporter.stop) for reporter in reporters))
 
     def _begin(self, channel: FollowedChannel) -> None:
         channel.follower.observe(ChangeListener(self._notify))
@@ -139,9 +167,22 @@ class Following:
             self._watch.follow(channel.follower)
         channel.follower.start()
 
+    def _begin_aside(self) -> None:
+        for channel in self.aside:
+            self._aside_reporter.follow(channel.follower)
+            channel.follower.start()
+        if self.aside:
+            self._aside_reporter.start()
+
     def _made(self, reference: ModelReference, *, watched: bool, need: Need = Need.SERVES) -> FollowedChannel:
+        channel = self._channel_of(self._follower(reference, watched=watched), need)
+        if (policy := self._settings.trials()) is not None:
+            self._judges = [*self._judges, TrialJudge(channel, policy)]
+        return channel
+
+    def _follower(self, reference: ModelReference, *, watched: bool) -> Follower:
         interval = FULL_READ_INTERVAL if watched else self._settings.server_poll_seconds
-        follower = Follower(
+        return Follower(
             self._registry,
             reference.model,
             reference.channel_or_default,
@@ -153,8 +194,22 @@ class Following:
                 swap_jitter=self._settings.server_swap_jitter_seconds,
             ),
             consumer=consumer_name(ROLE),
+            shelf=self._shelf,
+            loader=self._loader,
         )
-        channel = FollowedChannel(follower, need)
-        if (policy := self._settings.trials()) is not None:
-            self._judges = [*self._judges, TrialJudge(channel, policy)]
-        return channel
+
+
+def _let_go(channel: FollowedChannel) -> None:
+    """Stop following it and free what it served; both take time that requests must not wait for."""
+    channel.follower.stop(STOP_FOLLOWER)
+    channel.close()
+    channel.follower.release()
+    release_free_memory()
+
+
+def _reporter(registry: Registry, role: str) -> HeartbeatReporter:
+    return HeartbeatReporter(registry, consumer=consumer_name(role), role=role, followers=())
+
+
+def _are_same(left: ModelReference, right: ModelReference) -> bool:
+    return (left.model, left.channel_or_default) == (right.model, right.channel_or_default)

@@ -12,8 +12,8 @@ from grpc_server import datatypes
 from grpc_server.configuration import PLATFORM, configuration
 from grpc_server.errors import RequestError
 from grpc_server.execution.policy import BatchPolicy
-from grpc_server.model_statistics import statistics_of
-from grpc_server.models import Models
+from grpc_server.model_statistics import Counted, statistics_of
+from grpc_server.models import FollowedModel, Models
 from protos.grpc_service_pb2 import (
     ModelConfigRequest,
     ModelConfigResponse,
@@ -130,7 +130,9 @@ class InferenceHandlers:
         )
         return ModelConfigResponse(config=config)
 
-    def model_statistics(self, request: ModelStatisticsRequest) -> ModelStatisticsResponse:
+    def model_statistics(
+        self, request: ModelStatisticsRequest, counted: Counted = FollowedModel.versions
+    ) -> ModelStatisticsResponse:
         """What is counted of one model, or of all.
 
         Raises:
@@ -138,7 +140,7 @@ class InferenceHandlers:
         """
         models = [self._models.get(request.name)] if request.name else list(self._models)
         version = models[0].take(request.version).served.version if request.name and request.version else None
-        found = [entry for model in models for entry in statistics_of(model, version)]
+        found = [entry for model in models for entry in statistics_of(model, version, counted)]
         return ModelStatisticsResponse(model_stats=found)
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from time import perf_counter_ns
 
 from grpc_server.answering import answer, count_failure
 from grpc_server.call import UNBOUNDED, Call
 from grpc_server.contract import read_feeds, read_requested
+from grpc_server.datatypes import Array
 from grpc_server.execution.executor import Executor
-from grpc_server.models import Models
+from grpc_server.models import FollowedModel, Models
+from grpc_server.offering import Offering
 from grpc_server.provenance import Provenance
 from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 
 TIMEOUT = "timeout"
 """Triton's parameter for the longest wait in the queue, in microseconds."""
+
+AT_ONCE_BYTES = 2**18
+"""Bytes of text or typed contents that are read on the event loop; more than these go to a thread."""
+
+_Inputs = tuple[dict[str, Array], Sequence[str]]
 
 
 class InferenceHandler:
@@ -40,17 +48,57 @@ class InferenceHandler:
                 or no time for it. What is awaited raises the same.
         """
         began = perf_counter_ns()
-        offering = self._models.get(request.model_name).take(request.model_version, request.id)
+        model = self._models.get(request.model_name)
+        offering = model.take(request.model_version, request.id)
+        if takes_long_to_read(request):
+            return self._later(request, model, offering, call, began)
         try:
-            feeds = read_feeds(request, offering.inputs)
-            names = read_requested(request, offering.outputs) if request.outputs else offering.outputs
+            read = _read(request, offering)
         except BaseException as error:
             count_failure(offering, began, error)
             raise
+        return self._answer(request, model, offering, read, call, began)
+
+    async def _later(
+        self, request: ModelInferRequest, model: FollowedModel, offering: Offering, call: Call, began: int
+    ) -> ModelInferResponse:
+        try:
+            read = await asyncio.to_thread(_read, request, offering)
+        except BaseException as error:
+            count_failure(offering, began, error)
+            raise
+        reply = self._answer(request, model, offering, read, call, began)
+        return reply if isinstance(reply, ModelInferResponse) else await reply
+
+    def _answer(
+        self,
+        request: ModelInferRequest,
+        model: FollowedModel,
+        offering: Offering,
+        read: _Inputs,
+        call: Call,
+        began: int,
+    ) -> ModelInferResponse | Awaitable[ModelInferResponse]:
+        feeds, names = read
         write = partial(offering.writer.write, request)
         if request.parameters:
             call = _hurried(call, request)
-        return answer(self._executor, offering, feeds, names, write, call, began)
+        shadow = model.shadow
+        sample = None if shadow is None or request.model_version else shadow.sample(offering, feeds)
+        return answer(self._executor, offering, feeds, names, write, call, began, sample)
+
+
+def takes_long_to_read(request: ModelInferRequest) -> bool:
+    """Whether the request has so many elements to be read one by one that the event loop must not do it."""
+    if request.raw_input_contents:
+        pairs = zip(request.inputs, request.raw_input_contents, strict=False)
+        return any(tensor.datatype == "BYTES" and len(raw) > AT_ONCE_BYTES for tensor, raw in pairs)
+    return any(tensor.contents.ByteSize() > AT_ONCE_BYTES for tensor in request.inputs)
+
+
+def _read(request: ModelInferRequest, offering: Offering) -> _Inputs:
+    feeds = read_feeds(request, offering.inputs)
+    return feeds, read_requested(request, offering.outputs) if request.outputs else offering.outputs
 
 
 def _hurried(call: Call, request: ModelInferRequest) -> Call:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
@@ -17,8 +18,10 @@ from grpc_server import freshness
 from grpc_server.channels import FollowedChannel
 from grpc_server.counters import VersionCounters
 from grpc_server.models import Models
-from grpc_server.offering import Offering
 from grpc_server.provenance import newest_event_time
+
+if TYPE_CHECKING:
+    from grpc_server.offering import Offering
 
 NS_PER_US = 1000
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from grpc_server.counters import VersionCounters
 from grpc_server.models import FollowedModel
@@ -11,12 +11,20 @@ from protos import grpc_service_pb2 as pb
 
 _NS_PER_MS = 1_000_000
 
+Counted = Callable[[FollowedModel], Mapping[int, VersionCounters]]
+"""Gives what is counted of each version of a model."""
 
-def statistics_of(model: FollowedModel, version: int | None = None) -> list[pb.ModelStatistics]:
+Totals = Callable[[], Awaitable[Counted]]
+"""Asks what all processes that share this one's ports have counted."""
+
+
+def statistics_of(
+    model: FollowedModel, version: int | None = None, counted: Counted = FollowedModel.versions
+) -> list[pb.ModelStatistics]:
     """What is counted of a model, or of one version of it, in the order of versions."""
     return [
         _described(model.name, number, counters)
-        for number, counters in sorted(model.versions().items())
+        for number, counters in sorted(counted(model).items())
         if version in (None, number)
     ]
 

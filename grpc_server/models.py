@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from grpc_server.channels import FollowedChannel, Need
 from grpc_server.counters import VersionCounters, merged
 from grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError, shortened
-from grpc_server.offering import Offering
 from model_runtime.follower import FollowerObserver
 from model_runtime.follower.rules import Refusal
 from model_runtime.served import ServedModel
 from registry.names import is_name
+
+if TYPE_CHECKING:
+    from grpc_server.offering import Offering
+    from grpc_server.shadowing.sampling import Shadow
 
 # no store holds more than ten digits' worth of versions
 LONGEST_VERSION = 10
@@ -22,10 +26,12 @@ class FollowedModel:
 
     Args:
         channels: the channels followed; the first of them answers requests that name nothing.
+        shadow: runs such requests again, None where nothing does.
     """
 
-    def __init__(self, channels: Sequence[FollowedChannel]) -> None:
+    def __init__(self, channels: Sequence[FollowedChannel], shadow: Shadow | None = None) -> None:
         self.channels = tuple(channels)
+        self.shadow = shadow
         self.default = self.channels[0]
         self.name = self.default.model
         self._by_name = {channel.name: channel for channel in reversed(self.channels)}
@@ -106,13 +112,20 @@ class Models:
         channels: what is followed from the start; of each model, the first channel answers requests that name
             nothing.
         optional: models, and channels as MODEL:CHANNEL, without which the server is ready all the same.
+        shadows: what runs requests again, by model.
 
     Attributes:
         complete: whether all are here that were to be found at the start; the server is not ready before.
     """
 
-    def __init__(self, channels: Iterable[FollowedChannel] = (), optional: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        channels: Iterable[FollowedChannel] = (),
+        optional: Iterable[str] = (),
+        shadows: Mapping[str, Shadow] | None = None,
+    ) -> None:
         self.complete = True
+        self._shadows = shadows or {}
         self._models: dict[str, FollowedModel] = {}
         self._optional = frozenset(optional)
         for channel in channels:
@@ -121,13 +134,13 @@ class Models:
     def add(self, channel: FollowedChannel) -> None:
         """Serve `channel` too."""
         known = self._models.get(channel.model)
-        model = FollowedModel([*(known.channels if known is not None else ()), channel])
+        model = self._model([*(known.channels if known is not None else ()), channel])
         self._models = {**self._models, model.name: model}
 
     def remove(self, channel: FollowedChannel) -> None:
         """Serve `channel` no more; requests that have taken a version of it keep that."""
         left = [each for each in self.get(channel.model).channels if each is not channel]
-        changed = {channel.model: FollowedModel(left)} if left else {}
+        changed = {channel.model: self._model(left)} if left else {}
         others = {name: model for name, model in self._models.items() if left or name != channel.model}
         self._models = {**others, **changed}
 
@@ -163,6 +176,9 @@ class Models:
         """Whether the server is ready only when that channel serves."""
         is_optional = not self._optional.isdisjoint((channel.model, str(channel)))
         return channel.need is not Need.NOTHING and not is_optional
+
+    def _model(self, channels: Sequence[FollowedChannel]) -> FollowedModel:
+        return FollowedModel(channels, self._shadows.get(channels[0].model))
 
 
 class ChangeListener(FollowerObserver):

@@ -8,8 +8,7 @@ from typing import Any
 
 import grpc
 
-from grpc_server.admission import header_in
-from grpc_server.behaviours import Context, Stream, Unary
+from grpc_server.behaviours import Context, Stream, Unary, header_in
 from grpc_server.observation.heading import Heading, heading_of
 from grpc_server.observation.record import GRPC, CallRecord, Observer, wanting
 from grpc_server.provenance import GENERATION_KEY, VERSION_KEY

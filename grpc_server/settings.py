@@ -12,6 +12,7 @@ from pydantic_settings import NoDecode
 
 from grpc_server.execution.policy import ExecutionPolicy, QueueLimits, parse_batching
 from grpc_server.regression import TrialPolicy
+from grpc_server.shadowing.policy import BacklogLimits, ShadowPolicy, parse_shadows
 from model_runtime.pool import WarmLimits
 from registry.errors import UsageError
 from registry.logs import LogFormat
@@ -69,6 +70,11 @@ class ServerSettings(Settings):
     server_warm_versions: int = Field(default=5, ge=2, le=16)
     server_warm_mib: int = Field(default=64, ge=0)
 
+    # what runs again what was answered, to be compared: see shadowing/
+    server_shadows: Annotated[tuple[str, ...], NoDecode] = ()
+    server_shadow_queue_requests: int = Field(default=1000, ge=1)
+    server_shadow_queue_mib: int = Field(default=64, ge=1)
+
     # how requests run: see execution/policy.py
     server_batching: Annotated[tuple[str, ...], NoDecode] = ()
     server_inline_us: int = Field(default=1000, ge=0)
@@ -85,6 +91,9 @@ class ServerSettings(Settings):
     server_reflection: bool = True
     server_reload_seconds: float = Field(default=2.0, gt=0)
 
+    # how many processes answer on the same ports: see workers/
+    server_workers: int = Field(default=1, ge=1, le=64)
+
     # what is told about requests: see observation/
     server_access_log: float = Field(default=0.0, ge=0, le=1)
     server_traces: bool = False
@@ -95,7 +104,9 @@ class ServerSettings(Settings):
     # where metrics and health are told in plain HTTP; the host of all else where it is not said
     server_metrics_host: str | None = None
 
-    @field_validator("server_models", "server_batching", "server_optional_models", mode="before")
+    @field_validator(
+        "server_models", "server_batching", "server_optional_models", "server_shadows", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         # in the environment the names stand behind each other, as people write them
@@ -146,6 +157,29 @@ class ServerSettings(Settings):
             fault_rise=self.server_fall_back_faults,
             run_factor=self.server_fall_back_factor,
         )
+
+    def shadows(self) -> tuple[ShadowPolicy, ...]:
+        """The channels whose versions run again what others answered.
+
+        Raises:
+            UsageError: one is of no known form, of a model that is not served, or of what answers itself.
+        """
+        first = {each.model: each.channel_or_default for each in reversed(self.references())}
+        policies = parse_shadows(self.server_shadows)
+        for policy in policies:
+            if policy.model not in first and self._are_known:
+                raise UsageError(f"shadow {policy} is of a model which is not among those to serve")
+            answers = first.get(policy.model, self.server_all_channel if self.server_all else None)
+            if policy.channel == answers:
+                raise UsageError(
+                    f"shadow {policy} answers the requests itself: name the channel that is to answer them "
+                    f"first, as in --model {policy.model}:CHANNEL"
+                )
+        return policies
+
+    def shadow_limits(self) -> BacklogLimits:
+        """How much waits for one shadow."""
+        return BacklogLimits(self.server_shadow_queue_requests, self.server_shadow_queue_mib * MIB)
 
     def warm_limits(self) -> WarmLimits:
         """How much stays loaded for each channel."""

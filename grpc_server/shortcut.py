@@ -16,6 +16,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import TypeVar
+from weakref import ReferenceType, ref
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from grpc_server.models import FollowedModel, Models
 from protos.grpc_service_pb2 import ModelInferRequest
 
 KEPT_HEADS = 512
+LONGEST_HEAD = 1024
+"""Bytes; callers choose what a head holds, in fields written twice or unknown ones, and nobody needs more."""
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -33,10 +36,10 @@ _V = TypeVar("_V")
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """The bytes before the data, and the model they name."""
+    """The bytes before the data, and the model they name, which may be unloaded meanwhile."""
 
     data: bytes
-    model: FollowedModel
+    model: ReferenceType[FollowedModel]
 
 
 class PlainShortcut:
@@ -58,15 +61,19 @@ class PlainShortcut:
         head = self._by_length.get(len(data))
         if head is None or not data.startswith(head.data):
             return None
-        offering = head.model.current
+        model = head.model()
+        offering = None if model is None else model.current
         # what was learnt holds for one offering, and goes with it
         plain = offering.plain.get(head.data) if offering is not None else None
-        if offering is None or plain is None:
+        if model is None or offering is None or plain is None:
             return None
         # sliced, not viewed: the data must begin where the processor likes numbers to begin
         array = np.frombuffer(data[len(head.data) :], plain.dtype).reshape(plain.shape)
         feeds = {plain.name: array}
-        return answer(self._executor, offering, feeds, offering.outputs, offering.writer.plain, call, began)
+        shadow = model.shadow
+        sample = None if shadow is None else shadow.sample(offering, feeds)
+        write = offering.writer.plain
+        return answer(self._executor, offering, feeds, offering.outputs, write, call, began, sample)
 
     def learn(self, data: bytes, request: ModelInferRequest) -> None:
         """Keep the head of an answered request, if it is plain."""
@@ -80,7 +87,7 @@ class PlainShortcut:
         if offering is None or plain is None or head is None:
             return
         _keep(offering.plain, head, plain)
-        _keep(self._by_length, len(data), _Head(head, model))
+        _keep(self._by_length, len(data), _Head(head, ref(model)))
 
 
 def _keep(kept: dict[_K, _V], key: _K, value: _V) -> None:
@@ -99,7 +106,7 @@ def _head(data: bytes, request: ModelInferRequest) -> bytes | None:
     """What precedes the tensor's data, if the data come last; None otherwise."""
     raw = request.raw_input_contents[0]
     last = ModelInferRequest(raw_input_contents=[raw]).SerializeToString()
-    if not raw or not data.endswith(last):
+    if not raw or not data.endswith(last) or len(data) - len(raw) > LONGEST_HEAD:
         return None
     rest = ModelInferRequest.FromString(data[: len(data) - len(last)])
     rest.raw_input_contents.append(raw)

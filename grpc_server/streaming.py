@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -27,6 +28,8 @@ MOST_PENDING = 64
 """Requests of one stream that are under way at once; the next is not read before one is answered."""
 MOST_PENDING_BYTES = 16 * 2**20
 """Likewise for the bytes of requests and answers, so that a slow reader costs little memory."""
+FIRST_ANSWER_BYTES = MOST_PENDING_BYTES // 8
+"""What an awaited answer is taken for until a stream has had one; from then on, for its largest so far."""
 
 FINAL_WANTED = b"triton_enable_empty_final_response"
 _SEARCHED = 4096
@@ -62,6 +65,10 @@ class StreamAnswers:
             return _failed(data, error)
         return _wrapped(data, answer) if isinstance(answer, bytes) else self._awaited(data, answer)
 
+    def failed(self, error: RequestError) -> bytes:
+        """The answer to a request whose id is not known."""
+        return _failed(b"", error)
+
     async def _awaited(self, data: bytes, answer: Awaitable[bytes]) -> bytes:
         try:
             return _wrapped(data, await answer)
@@ -80,6 +87,14 @@ def _failed(data: bytes, error: RequestError) -> bytes:
     with contextlib.suppress(DecodeError):
         reply.infer_response.id = pb.ModelInferRequest.FromString(data).id
     return reply.SerializeToString()
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """An answer that is not out yet, and the bytes that it and its request hold."""
+
+    answer: bytes | asyncio.Future[bytes]
+    size: int
 
 
 class OrderedStream:
@@ -103,8 +118,9 @@ class OrderedStream:
         self._read = read
         self._write = write
         self._end = end
-        self._pending: deque[tuple[bytes | asyncio.Future[bytes], int]] = deque()
+        self._pending: deque[_Pending] = deque()
         self._bytes = 0
+        self._largest: int | None = None
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
@@ -118,9 +134,9 @@ class OrderedStream:
             await self._write_all(self._reader)
         finally:
             self._reader.cancel()
-            for answer, _ in self._pending:
-                if isinstance(answer, asyncio.Future):
-                    answer.cancel()
+            for pending in self._pending:
+                if isinstance(pending.answer, asyncio.Future):
+                    pending.answer.cancel()
         if not self._reader.cancelled():
             self._reader.result()  # raises what reading raised
 
@@ -133,29 +149,46 @@ class OrderedStream:
     async def _read_all(self) -> None:
         while (data := await self._read()) is not self._end:
             answer = self._answer(data)
-            size = len(data)
             if isinstance(answer, bytes):
-                size += len(answer)
-                self._append(answer, size)
+                self._append(_Pending(answer, len(data) + len(answer)))
             else:
-                self._append(asyncio.ensure_future(answer), size)
+                self._append(self._awaited(answer, len(data)))
             while len(self._pending) >= MOST_PENDING or self._bytes > MOST_PENDING_BYTES:
                 self._room.clear()
                 await self._room.wait()
 
-    def _append(self, answer: bytes | asyncio.Future[bytes], size: int) -> None:
-        self._pending.append((answer, size))
-        self._bytes += size
+    def _append(self, pending: _Pending) -> None:
+        self._pending.append(pending)
+        self._bytes += pending.size
         self._news.set()
+
+    def _awaited(self, answer: Awaitable[bytes], request_size: int) -> _Pending:
+        """An answer whose size is known only when it is there."""
+        expected = FIRST_ANSWER_BYTES if self._largest is None else self._largest
+        future = asyncio.ensure_future(answer)
+        pending = _Pending(future, request_size + expected)
+
+        def there(_future: asyncio.Future[bytes]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                return
+            size = len(future.result())
+            self._largest = max(self._largest or 0, size)
+            self._bytes += request_size + size - pending.size
+            pending.size = request_size + size
+            self._room.set()
+
+        future.add_done_callback(there)
+        return pending
 
     async def _write_all(self, reader: asyncio.Task[None]) -> None:
         while True:
             while self._pending:
                 # it stays in its place until it is out, so that it counts and can be cancelled
-                answer, size = self._pending[0]
+                pending = self._pending[0]
+                answer = pending.answer
                 await self._write(answer if isinstance(answer, bytes) else await answer)
                 self._pending.popleft()
-                self._bytes -= size
+                self._bytes -= pending.size
                 self._room.set()
             if reader.done():
                 return

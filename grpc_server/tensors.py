@@ -27,7 +27,9 @@ def decode_raw(raw: bytes, datatype: Datatype, shape: Sequence[int]) -> Array:
         ValueError: the bytes are not those of such a tensor.
     """
     if datatype.is_bytes:
-        return _shaped(_objects(_split(raw)), datatype, shape)
+        elements = _split(raw, math.prod(shape))
+        require_count(len(elements), datatype, shape)
+        return _objects(elements).reshape(shape)
     expected = math.prod(shape) * datatype.dtype.itemsize
     if len(raw) != expected:
         raise ValueError(
@@ -50,9 +52,9 @@ def decode_contents(contents: InferTensorContents, datatype: Datatype, shape: Se
     if stray:
         raise ValueError(f"has {stray[0]}, and {datatype.name} travels in {datatype.field}")
     values = getattr(contents, datatype.field)
-    if datatype.is_bytes:
-        return _shaped(_objects(values), datatype, shape)
-    return _shaped(_in_range(values, datatype), datatype, shape)
+    require_count(len(values), datatype, shape)  # before anything is done for each of them
+    array = _objects(values) if datatype.is_bytes else _in_range(values, datatype)
+    return array.reshape(shape)
 
 
 def encode_raw(array: Array, datatype: Datatype) -> bytes:
@@ -67,10 +69,23 @@ def _prefixed(element: str | bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-def _split(raw: bytes) -> list[bytes]:
+def require_count(count: int, datatype: Datatype, shape: Sequence[int]) -> None:
+    """Require as many elements as a tensor of `shape` has.
+
+    Raises:
+        ValueError: there are more or fewer.
+    """
+    expected = math.prod(shape)
+    if count != expected:
+        raise ValueError(f"has {count} elements, and {datatype.name} {list(shape)} takes {expected}")
+
+
+def _split(raw: bytes, most: int) -> list[bytes]:
     elements: list[bytes] = []
     position = 0
     while position < len(raw):
+        if len(elements) == most:
+            raise ValueError(f"has more elements than the {most} of its shape")
         if position + _LENGTH.size > len(raw):
             raise ValueError(f"ends within the length of element {len(elements)}")
         (length,) = _LENGTH.unpack_from(raw, position)
@@ -101,10 +116,3 @@ def _in_range(values: Sequence[int | float | bool], datatype: Datatype) -> Array
     if numbers.size and (numbers.min() < limits.min or numbers.max() > limits.max):
         raise ValueError(f"has a value beyond {datatype.name}, which goes from {limits.min} to {limits.max}")
     return numbers.astype(datatype.dtype)
-
-
-def _shaped(flat: Array, datatype: Datatype, shape: Sequence[int]) -> Array:
-    expected = math.prod(shape)
-    if flat.size != expected:
-        raise ValueError(f"has {flat.size} elements, and {datatype.name} {list(shape)} takes {expected}")
-    return flat.reshape(shape)

@@ -13,19 +13,21 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from grpc_server import streaming
-from grpc_server.admission import Admission, Collector
+from grpc_server.admission import Admission, Collector, recheck_regularly
 from grpc_server.behaviours import CallsUnderWay, stream_behaviour, unary_behaviour
 from grpc_server.endpoint import SERVICE, Endpoint
 from grpc_server.health import HealthService
 from grpc_server.observation.record import Observer
 from grpc_server.observing import Observing
+from grpc_server.packing import CORE_OPTIONS, Unpacker
 from grpc_server.security.setup import NO_SECURITY, Security
 from grpc_server.security.tls import grpc_credentials
 from grpc_server.streaming import StreamAnswers
 from protos import grpc_service_pb2
 from registry.errors import UsageError
 
-QUIET_SECONDS = 0.05
+LOOK_SECONDS = 0.05
+"""Between two looks at whether calls are still under way."""
 KEEPALIVE_MS = 60_000
 """A caller with calls under way that is silent for so long is pinged, and has a minute to answer."""
 FLUSH_SECONDS = 0.25
@@ -58,6 +60,7 @@ class GrpcTransport:
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
+                *CORE_OPTIONS,
                 # else a second server on the same port takes half of the connections and nobody notices
                 ("grpc.so_reuseport", int(share_port)),
                 # a caller whose machine is gone would hold its streams for ever
@@ -65,7 +68,9 @@ class GrpcTransport:
             ]
         )
         self._calls = CallsUnderWay()
+        self._unpacker = Unpacker(max_message_bytes)
         self._security = security
+        self._rechecking: asyncio.Future[None] | None = None
         observing = Observing(observers, security.guard) if observers else None
         handlers = [
             self._handler({rpc.name: rpc for rpc in endpoints}, observing),
@@ -91,15 +96,15 @@ class GrpcTransport:
                 "choose another with --port or --host"
             )
         await self._server.start()
+        if self._security.guard is not None:
+            rechecking = recheck_regularly(self._security.guard, self._calls.streams)
+            self._rechecking = asyncio.ensure_future(rechecking)
         return bound
 
-    async def quiet(self, longest: float) -> None:
-        """Return as soon as no request came for a moment, or after `longest` seconds."""
-        deadline = time.monotonic() + longest
-        seen = -1
-        while self._calls.came != seen and time.monotonic() < deadline:
-            seen = self._calls.came
-            await asyncio.sleep(QUIET_SECONDS)
+    @property
+    def came(self) -> int:
+        """Requests so far."""
+        return self._calls.came
 
     async def stop(self, grace: float) -> None:
         """Take no more requests, and wait up to `grace` seconds for those that are under way.
@@ -109,14 +114,16 @@ class GrpcTransport:
         """
         deadline = time.monotonic() + grace
         stopped = asyncio.ensure_future(self._server.stop(grace))
-        for stream in list(self._calls.streams):
-            stream.finish()
+        for each in list(self._calls.streams):
+            each.stream.finish()
         while not self._calls.none and not stopped.done():
-            await asyncio.wait((stopped,), timeout=QUIET_SECONDS)
+            await asyncio.wait((stopped,), timeout=LOOK_SECONDS)
         flush = max(0.0, min(FLUSH_SECONDS, deadline - time.monotonic()))
         if not (await asyncio.wait((stopped,), timeout=flush))[0]:
             await self._server.stop(None)
         await stopped
+        if self._rechecking is not None:
+            self._rechecking.cancel()
 
     def _bind(self, address: str) -> int:
         certificates = self._security.certificates
@@ -127,8 +134,12 @@ class GrpcTransport:
     def _handler(
         self, endpoints: Mapping[str, Endpoint[Any]], observing: Observing | None
     ) -> grpc.GenericRpcHandler:
-        unary = {name: unary_behaviour(endpoint, self._calls) for name, endpoint in endpoints.items()}
-        stream = stream_behaviour(StreamAnswers(endpoints["ModelInfer"]), self._calls)
+        unary = {
+            name: unary_behaviour(endpoint, self._calls, self._unpacker)
+            for name, endpoint in endpoints.items()
+        }
+        answers = StreamAnswers(endpoints["ModelInfer"])
+        stream = stream_behaviour(answers, self._calls, self._unpacker)
         if observing is not None:
             unary = {name: observing.unary(name, behaviour) for name, behaviour in unary.items()}
             stream = observing.stream(streaming.NAME, stream)

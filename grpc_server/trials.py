@@ -88,8 +88,13 @@ async def look_regularly(judges: Callable[[], Iterable[TrialJudge]]) -> None:
     """Look at all trials every `INTERVAL` seconds, until cancelled."""
     while True:
         await asyncio.sleep(INTERVAL)
-        for each in judges():
-            each.look()
+        _look_at(judges())
+
+
+def _look_at(judges: Iterable[TrialJudge]) -> None:
+    # a function of its own, so that between two looks nothing holds the last of them and its sessions
+    for each in judges:
+        each.look()
 
 
 def _tally(counters: VersionCounters) -> Tally:

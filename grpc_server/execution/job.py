@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from grpc_server.datatypes import Array
+from grpc_server.datatypes import Array, held_bytes
 from grpc_server.offering import Offering
 from model_runtime.session import RunStop
 
@@ -48,7 +48,7 @@ class Job:
     stop: RunStop | None = None
 
     def __post_init__(self) -> None:
-        self.size = sum(array.nbytes for array in self.feeds.values())
+        self.size = held_bytes(self.feeds.values())
         self.weight = self.offering.weight(self.feeds, self.rows)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns, thread_time_ns
 
+import numpy as np
 import structlog
 
 from grpc_server.datatypes import Array
@@ -98,12 +99,23 @@ def _together(jobs: Sequence[Job]) -> tuple[list[Outcome], int]:
 def _proving(jobs: Sequence[Job], parts: Sequence[dict[str, Array]]) -> tuple[list[Outcome], int]:
     """The first batch of a version is held against runs one by one: rows of some models touch each other."""
     outcomes, runs = _again(jobs)
-    pairs = zip(parts, outcomes, strict=True)
-    if all(isinstance(alone, Exception) or alike(part, alone) for part, alone in pairs):
-        jobs[0].offering.joining_proven = True
-    else:
+    answered = [
+        (job, part, alone)
+        for job, part, alone in zip(jobs, parts, outcomes, strict=True)
+        if not isinstance(alone, Exception)
+    ]
+    if not all(alike(part, alone) for _, part, alone in answered):
         _give_up_joining(jobs[0].offering, "rows give other outputs among others than alone")
+    elif _differ([job.feeds for job, _, _ in answered]):
+        jobs[0].offering.joining_proven = True
     return outcomes, runs
+
+
+def _differ(feeds: Sequence[dict[str, Array]]) -> bool:
+    """Whether there are different rows among them: equal ones show nothing of how rows touch each other."""
+    return any(
+        not np.array_equal(array[:1], feeds[0][name][:1]) for each in feeds for name, array in each.items()
+    )
 
 
 def _again(jobs: Sequence[Job]) -> tuple[list[Outcome], int]:

@@ -9,19 +9,22 @@ from typing import Any
 import numpy as np
 
 from grpc_server.datatypes import Array, Datatype
-from grpc_server.tensors import encode_raw
+from grpc_server.tensors import encode_raw, require_count
 
 _WORDS = {bool: "a boolean", int: "a whole number", float: "a number", str: "a string"}
 _MOST_DIMENSIONS = 32
 
 
-def raw_from_json(data: object, datatype: Datatype) -> bytes:
+def raw_from_json(data: object, datatype: Datatype, shape: Sequence[int]) -> bytes:
     """The raw bytes of a tensor whose elements are `data`: a list, flat or nested as the shape is.
 
     Raises:
-        ValueError: an element is no such element, or out of the datatype's range.
+        ValueError: there are not as many as `shape` has, or one is no such element, or out of the datatype's
+            range.
     """
     flat = _flat(data)
+    if all(size >= 0 for size in shape):  # else the contract says what is wrong
+        require_count(len(flat), datatype, shape)
     kind = datatype.dtype.kind
     if kind == "O":
         _require(flat, str)

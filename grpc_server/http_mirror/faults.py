@@ -24,6 +24,7 @@ from grpc_server.errors import (
     NotServedError,
     OverloadedError,
     RequestError,
+    TooLargeError,
     UnauthenticatedError,
     UnsupportedError,
 )
@@ -39,7 +40,8 @@ _STATUSES: Mapping[type[RequestError], int] = {
     NotReadyError: 503,
     ControlRefusedError: 503,
     UnsupportedError: 501,
-    OverloadedError: 429,
+    OverloadedError: 503,
+    TooLargeError: 413,
     DeadlineExceededError: 504,
     InternalFaultError: 500,
 }

@@ -157,15 +157,15 @@ def _read_input(described: dict[str, Any], request: ModelInferRequest, binary: _
     elif SHARED_MEMORY in tensor.parameters:
         raw = b""  # who checks the contract refuses it
     else:
-        raw = _raw(described, tensor.datatype, what)
+        raw = _raw(described, tensor, what)
     request.raw_input_contents.append(raw)
 
 
-def _raw(described: dict[str, Any], datatype: str, what: str) -> bytes:
+def _raw(described: dict[str, Any], tensor: ModelInferRequest.InferInputTensor, what: str) -> bytes:
     if "data" not in described:
         raise InvalidRequestError(f"{what} has neither data nor {BINARY_SIZE}")
     try:
-        return raw_from_json(described["data"], datatypes.of_protocol(datatype))
+        return raw_from_json(described["data"], datatypes.of_protocol(tensor.datatype), tensor.shape)
     except ValueError as error:
         raise InvalidRequestError(f"{what} {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,11 +16,15 @@ from grpc_server.errors import InvalidRequestError
 from grpc_server.http_mirror.admission import REQUEST_ID, Answer, HttpAdmission
 from grpc_server.http_mirror.documents import as_object, message_json, read_json
 from grpc_server.http_mirror.faults import JSON, json_response
-from grpc_server.http_mirror.inference import HEADER_LENGTH, read_inference, write_reply
+from grpc_server.http_mirror.inference import HEADER_LENGTH, HttpInference, read_inference, write_reply
+from grpc_server.inference import AT_ONCE_BYTES
 from grpc_server.provenance import Provenance
 from protos import grpc_service_pb2 as pb
 
 BINARY = "application/octet-stream"
+
+BODY_SECONDS = 60.0
+"""How long a body may take to arrive: those that come drop by drop would fill the memory."""
 
 _NOT_READY = 400
 """The protocol wants a status of the four hundreds for what is not live or not ready."""
@@ -142,7 +147,9 @@ class Routes:
     async def _infer(self, request: web.Request) -> web.Response:
         model, version = _model_and_version(request)
         call = _HttpCall({})
-        inference = read_inference(model, version, await _bytes(request), request.headers.get(HEADER_LENGTH))
+        inference = await _inference(
+            model, version, await _bytes(request), request.headers.get(HEADER_LENGTH)
+        )
         request[REQUEST_ID] = inference.request.id
         reply = cast(pb.ModelInferResponse, await self._endpoints["ModelInfer"].ask(inference.request, call))
         body, head_length = write_reply(reply, inference)
@@ -194,10 +201,22 @@ def _controlled(
     return ask
 
 
+async def _inference(model: str, version: str, data: bytes, header_length: str | None) -> HttpInference:
+    """The request in a body; a long one is read on a thread, since JSON is read element by element."""
+    if len(data) <= AT_ONCE_BYTES:
+        return read_inference(model, version, data, header_length)
+    return await asyncio.to_thread(read_inference, model, version, data, header_length)
+
+
 async def _bytes(request: web.Request) -> bytes:
     """The request's body, unpacked."""
     try:
-        return await request.read()
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(
+            text=f"the body did not arrive within {BODY_SECONDS:g} s; send it faster or in smaller requests"
+        ) from None
     except (web.RequestPayloadError, HttpProcessingError) as error:
         raise InvalidRequestError(f"the body cannot be read: {error}") from error
 

@@ -52,6 +52,8 @@ class HttpMirror:
         self._security = security
         self._share_port = share_port
         self._draining = False
+        self.came = 0
+        """Requests so far."""
         # a caller that is gone is worked for no more
         self._runner = web.AppRunner(
             app,
@@ -95,6 +97,7 @@ class HttpMirror:
 
     @web.middleware
     async def _leaving(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.came += 1
         response = await handler(request)
         if self._draining:
             response.force_close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from grpc_server.packing import beginning
+
 _LONGEST = 200
 _LENGTH_DELIMITED = 2
 _MORE, _BITS = 0x80, 0x7F
@@ -34,7 +36,7 @@ def heading_of(rpc: str, data: bytes) -> Heading:
     numbers = _FIELDS.get(rpc)
     if numbers is None:
         return Heading()
-    texts = _first_texts(data, max(numbers))
+    texts = _first_texts(beginning(data), max(numbers))
     return Heading(*(texts.get(number, "") for number in numbers))
 
 

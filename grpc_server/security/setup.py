@@ -31,6 +31,13 @@ class Security:
     reflection: bool = True
 
     @property
+    def tls(self) -> str:
+        """Whether connections are encrypted, in a word."""
+        if self.certificates is None:
+            return "off"
+        return "on" if self.certificates.value.client_ca is None else "mutual"
+
+    @property
     def reloaded(self) -> list[Reloaded[Any]]:
         """All that is read again when its files change."""
         return [each for each in (self.certificates, self.tokens) if each is not None]

@@ -139,3 +139,17 @@ def less_the_mean() -> bytes:
         [_tensor("x", "float32", ["rows", 4])],
         [_tensor("y", "float32", ["rows", 4]), _tensor("mean", "float32", [4])],
     )
+
+
+def above(limit: float) -> bytes:
+    """Whether each x is above a limit, as a label, and by how much, as a score."""
+    return _model(
+        [
+            helper.make_node("Sub", ["x", "limit"], ["score"]),
+            helper.make_node("Greater", ["x", "limit"], ["is_above"]),
+            helper.make_node("Cast", ["is_above"], ["label"], to=TensorProto.INT64),
+        ],
+        [_tensor("x", "float32", ["rows"])],
+        [_tensor("label", "int64", ["rows"]), _tensor("score", "float32", ["rows"])],
+        [numpy_helper.from_array(np.array(limit, np.float32), "limit")],
+    )

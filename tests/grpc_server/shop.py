@@ -12,12 +12,14 @@ import numpy.typing as npt
 from prometheus_client import CollectorRegistry, generate_latest
 
 from grpc_server.channels import FollowedChannel
+from grpc_server.datatypes import of_protocol
 from grpc_server.execution.executor import Executor
 from grpc_server.execution.policy import ExecutionPolicy
 from grpc_server.handlers import InferenceHandlers
 from grpc_server.inference import InferenceHandler
 from grpc_server.metrics import ModelCollector
 from grpc_server.models import FollowedModel, Models
+from grpc_server.tensors import encode_raw
 from model_runtime.facts import read_facts
 from model_runtime.follower import Follower, FollowerSettings
 from model_runtime.pool import WarmLimits
@@ -35,6 +37,17 @@ def wait_for(condition: Callable[[], bool], what: str = "it", deadline: float = 
     while not condition():
         assert time.monotonic() < end, f"{what} did not happen in {deadline} s"
         time.sleep(0.005)
+
+
+def wait_until_still(read: Callable[[], float], seconds: float = 0.5, deadline: float = DEADLINE) -> float:
+    """What `read` gives, once that has not changed for `seconds`."""
+    seen, since, end = read(), time.monotonic(), time.monotonic() + deadline
+    while time.monotonic() - since < seconds:
+        assert time.monotonic() < end, f"still changing after {deadline} s: {seen}"
+        time.sleep(0.02)
+        if (now := read()) != seen:
+            seen, since = now, time.monotonic()
+    return seen
 
 
 class Shop:
@@ -115,6 +128,14 @@ def wait_until_version(model: FollowedModel | FollowedChannel, version: int | No
         return current is not None and version in (None, current.served.version)
 
     wait_for(serves, f"version {version} of {model}")
+
+
+def text_request(model: str, texts: list[str]) -> ModelInferRequest:
+    """A request for one tensor of text `x`, raw."""
+    request = ModelInferRequest(model_name=model)
+    request.inputs.add(name="x", datatype="BYTES", shape=[len(texts)])
+    request.raw_input_contents.append(encode_raw(np.array(texts, object), of_protocol("BYTES")))
+    return request
 
 
 def raw_request(model: str, *, version: str = "", **inputs: npt.NDArray[np.float32]) -> ModelInferRequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +15,10 @@ import numpy as np
 import psutil
 import pytest
 
+from protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.server_process import ServerProcess, Site
-from tests.grpc_server.shop import raw_request
+from tests.grpc_server.shop import float_output, raw_request
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -158,3 +160,95 @@ def test_over_http(server: ServerProcess) -> None:
     assert seen[400] > EACH / 2, seen
     assert server.plus() == 5
     assert memory(server) - before < 16 * MIB
+
+
+# --- huge ones -----------------------------------------------------------------------------------
+
+HUGE = 40 * MIB
+"""Less than the server takes, so that it reads all of it."""
+BEYOND = 300 * MIB
+"""More than it takes, once unpacked; packed it is a few hundred KiB."""
+
+
+def peak_memory(server: ServerProcess, send: Callable[[], object], times: int) -> int:
+    """The most memory that the server had, as it is told after each."""
+    peak = 0
+    for _ in range(times):
+        send()
+        peak = max(peak, memory(server))
+    return peak
+
+
+@pytest.mark.parametrize("packed", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+def test_huge_ones_over_grpc_leave_nothing_behind(server: ServerProcess, packed: grpc.Compression) -> None:
+    options = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(server.address, options) as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+        def send() -> None:
+            assert infer.future(bytes(HUGE), timeout=60, compression=packed).code() in FINE
+
+        send()
+        before = memory(server)
+        assert peak_memory(server, send, 12) - before < 4 * HUGE
+    assert server.plus() == 5
+
+
+def test_huge_ones_over_http_leave_nothing_behind(server: ServerProcess) -> None:
+    connection = http.client.HTTPConnection(server.http_address, timeout=60)
+
+    def send() -> None:
+        connection.request("POST", "/v2/models/m/infer", bytes(HUGE))
+        reply = connection.getresponse()
+        assert (reply.status, len(reply.read()) > 10) == (400, True)
+
+    send()
+    before = memory(server)
+    assert peak_memory(server, send, 12) - before < 4 * HUGE
+    connection.close()
+    assert server.plus() == 5
+
+
+@pytest.mark.parametrize("packing", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_what_is_too_large_once_unpacked_is_refused_and_never_unpacked_whole(
+    server: ServerProcess, packing: grpc.Compression
+) -> None:
+    before = memory(server)
+    peaks: list[int] = [before]
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.002):
+            peaks.append(memory(server))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    with grpc.insecure_channel(server.address, [("grpc.max_send_message_length", -1)]) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer").future(
+            bytes(BEYOND), timeout=60, compression=packing
+        )
+        assert call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "larger than this server takes, once unpacked" in call.details()
+        stream = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            response_deserializer=pb.ModelStreamInferResponse.FromString,
+        )
+        # in a stream it costs the request its answer, and not the others theirs
+        fine = raw_request("m", x=np.ones((1, 4), np.float32)).SerializeToString()
+        answers = list(stream(iter([fine, bytes(BEYOND), fine]), timeout=60, compression=packing))
+    ended.set()
+    watching.join()
+    assert ["larger than this server" in answer.error_message for answer in answers] == [False, True, False]
+    assert max(peaks) - before < BEYOND, (max(peaks) - before) / MIB
+    assert server.plus() == 5
+
+
+@pytest.mark.parametrize("packing", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_packed_requests_are_answered(server: ServerProcess, packing: grpc.Compression) -> None:
+    infer = server.channel.unary_unary(
+        "/inference.GRPCInferenceService/ModelInfer", response_deserializer=pb.ModelInferResponse.FromString
+    )
+    for rows in (100, 100_000):  # unpacked on the event loop, and on a thread
+        request = raw_request("m", x=np.ones((rows, 4), np.float32)).SerializeToString()
+        reply = infer(request, timeout=10, compression=packing)
+        np.testing.assert_array_equal(float_output(reply), np.full((rows, 4), 6, np.float32))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import grpc
 import numpy as np
+import orjson
 import pytest
 
 from grpc_server.status_details import KEY, RETRY_INFO
@@ -99,6 +102,23 @@ def test_beyond_its_queue_the_server_says_when_to_retry_and_goes_on_answering(
     assert metrics[f"nv_inference_exec_count{labels}"] == found[grpc.StatusCode.OK]
     assert metrics[f"nv_inference_pending_request_count{labels}"] == 0
     assert metrics[f"nv_inference_queue_duration_us{labels}"] > 0
+
+
+def test_over_http_it_says_503_as_triton_does_and_when_to_retry(slow_server: ServerProcess) -> None:
+    load = Load(slow_server, CALLERS, timeout=60)
+    wait_for(
+        lambda: slow_server.metrics()['nv_inference_pending_request_count{model="m",version="1"}'] == WAITING,
+        "a full queue",
+    )
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": ROW.ravel().tolist()}
+    with closing(http.client.HTTPConnection(slow_server.http_address, timeout=60)) as connection:
+        connection.request("POST", "/v2/models/m/infer", orjson.dumps({"inputs": [tensor]}))
+        reply = connection.getresponse()
+        document = orjson.loads(reply.read())
+    assert (reply.status, list(document)) == (503, ["error"])
+    assert "model 'm' is overloaded" in document["error"]
+    assert 1 <= int(reply.headers["Retry-After"]) <= 60
+    load.outcomes()
 
 
 def test_a_slow_model_holds_up_no_other(slow_server: ServerProcess) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import queue
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 import grpc
 import numpy as np
@@ -166,7 +169,7 @@ def test_a_certificate_is_exchanged_under_load_and_no_new_connection_fails(
         lasting = secure(server.address, roots)
         assert infer(lasting) == 5
         seen: list[str] = []
-        writes = iter(_writes(site.folder, newer.pair("new")))
+        writes = iter(_writes(server, site.folder, newer.pair("new")))
         deadline = time.monotonic() + 30
         while seen.count("new") < 30 and time.monotonic() < deadline:
             with secure(server.address, roots) as channel:
@@ -189,10 +192,13 @@ def test_a_certificate_is_exchanged_under_load_and_no_new_connection_fails(
         assert server.metrics()["ferry_certificate_not_after_seconds"] > time.time()
 
 
-def _writes(folder: Path, pair: Pair) -> Iterator[None]:
+def _writes(server: ServerProcess, folder: Path, pair: Pair) -> Iterator[None]:
     (folder / "server.key").write_bytes(pair.key)
     yield
-    time.sleep(0.3)  # the server looks meanwhile, and finds two files that do not belong together
+    wait_for(
+        lambda: bool(server.events("the files are not taken, the old ones go on")),
+        "a look at two files that do not belong together",
+    )
     (folder / "server.pem").write_bytes(pair.certificate[:100])
     yield
     (folder / "server.pem").write_bytes(pair.certificate)
@@ -397,6 +403,59 @@ def test_tokens_come_and_go_while_the_server_runs(doors: Doors) -> None:
         lambda: everyone.over_grpc("ServerMetadata", "batch") is grpc.StatusCode.UNAUTHENTICATED, "its end"
     )
     assert everyone.over_grpc("ServerMetadata", "web") is grpc.StatusCode.OK
+
+
+def test_open_streams_end_with_the_token_that_opened_them(doors: Doors) -> None:
+    brief, table = make_token("brief", [Right.INFER], datetime.now(UTC) + timedelta(seconds=4))
+    add_to_file(doors.file, "brief", table)
+    kept_and_brief = doors.file.read_text()
+    batch = add(doors.file, "batch", Right.INFER)
+    everyone = Doors(doors.server, doors.file, {**doors.tokens, "brief": brief, "batch": batch})
+    wait_for(lambda: everyone.over_grpc("ServerMetadata", "batch") is grpc.StatusCode.OK, "the new tokens")
+    with ExitStack() as stack:
+        streams = {who: stack.enter_context(_Talk(everyone, who)) for who in ("web", "brief", "batch")}
+        assert [talk.ask() for talk in streams.values()] == [5, 5, 5]
+        doors.file.write_text(kept_and_brief)  # one is taken back, one ends by itself
+        for who in ("batch", "brief"):
+            began = time.monotonic()
+            assert streams[who].end() is grpc.StatusCode.UNAUTHENTICATED
+            assert time.monotonic() - began < 8
+        assert streams["web"].ask() == 5
+    wait_for(lambda: len(_ended_streams(doors.server)) == 3, "the log")
+    # that a caller cancelled may reach gRPC's server as the end of its requests, and then all is well
+    first, *others = sorted(_ended_streams(doors.server))
+    assert first in {"CANCELLED", "OK"}
+    assert others == ["UNAUTHENTICATED", "UNAUTHENTICATED"]
+
+
+class _Talk:
+    """A stream that its caller keeps open."""
+
+    def __init__(self, doors: Doors, who: str) -> None:
+        self._requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        call = doors.server.channel.stream_stream(
+            f"/{SERVICE}/ModelStreamInfer", response_deserializer=pb.ModelStreamInferResponse.FromString
+        )
+        metadata = [(name.lower(), value) for name, value in doors.header(who).items()]
+        self._call = call(iter(self._requests.get, b""), timeout=30, metadata=metadata)
+
+    def ask(self) -> float:
+        self._requests.put(raw_request("m", x=ROW).SerializeToString())
+        return float(float_output(next(self._call).infer_response)[0, 0] - ROW[0, 0])
+
+    def end(self) -> grpc.StatusCode:
+        return code_of(lambda: next(self._call))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call.cancel()
+        self._requests.put(b"")
+
+
+def _ended_streams(server: ServerProcess) -> list[str]:
+    return [call["status"] for call in server.events("call") if call["rpc"] == "ModelStreamInfer"]
 
 
 def test_the_access_log_names_callers_and_models_and_no_payload(doors: Doors) -> None:

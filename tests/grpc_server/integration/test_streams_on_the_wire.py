@@ -19,7 +19,7 @@ import pytest
 from protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.server_process import ROW, ServerProcess, Site
-from tests.grpc_server.shop import float_output, raw_request, wait_for
+from tests.grpc_server.shop import float_output, raw_request, wait_until_still
 
 pytestmark = pytest.mark.integration
 
@@ -51,9 +51,20 @@ def successes(server: ServerProcess) -> float:
     return server.metrics()['nv_inference_request_success{model="m",version="1"}']
 
 
-def test_a_caller_that_is_killed_mid_stream_is_forgotten(server: ServerProcess) -> None:
+def test_callers_that_are_killed_mid_stream_are_forgotten(server: ServerProcess) -> None:
+    process = psutil.Process(server.process.pid)
+    kill_callers(server, 4)
+    memory, files = process.memory_info().rss, process.num_fds()
+    for _ in range(3):
+        kill_callers(server, 4)
+    assert process.memory_info().rss - memory < 16 * MIB
+    assert process.num_fds() <= files + 1  # the connection for the figures may be closing still
+
+
+def kill_callers(server: ServerProcess, count: int) -> None:
+    """Kill so many in the middle of their streams, and wait until the server is at rest."""
     command = [sys.executable, "-c", ENDLESS_CALLER, server.address, REQUEST.hex()]
-    callers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    callers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(count)]
     for caller in callers:
         assert caller.stdout is not None
         assert caller.stdout.readline() == b"streaming\n"
@@ -61,13 +72,7 @@ def test_a_caller_that_is_killed_mid_stream_is_forgotten(server: ServerProcess) 
         caller.wait()
         caller.stdout.close()
     assert server.plus() == 5
-
-    def resting() -> bool:
-        before = successes(server)
-        time.sleep(0.1)
-        return successes(server) == before
-
-    wait_for(resting, "the end of both streams")
+    wait_until_still(lambda: successes(server))
 
 
 async def test_a_stream_half_closed_gets_all_its_answers(server: ServerProcess) -> None:
@@ -110,6 +115,20 @@ async def test_a_caller_that_does_not_read_costs_little_memory(server: ServerPro
         # others are served meanwhile
         assert await asyncio.to_thread(server.plus) == 5
         sending.cancel()
+        call.cancel()
+
+
+async def test_packed_requests_count_for_what_is_in_them(server: ServerProcess) -> None:
+    zeros = raw_request("m", x=np.zeros((MIB, 4), np.float32)).SerializeToString()  # 16 MiB, in 16 KiB
+    process = psutil.Process(server.process.pid)
+    async with grpc.aio.insecure_channel(server.address, compression=grpc.Compression.Gzip) as channel:
+        call = channel.stream_stream(METHOD)(repeat(zeros, 32))
+        before = process.memory_info().rss
+        most = 0
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            most = max(most, process.memory_info().rss - before)
+        assert most < 200 * MIB  # what is being unpacked, run and written, and not 32 times that
         call.cancel()
 
 

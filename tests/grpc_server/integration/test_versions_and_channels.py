@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tritonclient import grpc as triton
 
-from grpc_server.client import ModelNotFoundError, RequestRefusedError
+from grpc_server.client import AsyncClient, Client, ModelNotFoundError, RequestRefusedError
 from model_runtime.facts import read_facts
 from tests.grpc_server import model_files
-from tests.grpc_server.server_process import ServerProcess, Site
+from tests.grpc_server.server_process import ROW, ServerProcess, Site, added
 from tests.grpc_server.shop import wait_for
 
 pytestmark = pytest.mark.integration
@@ -142,3 +144,91 @@ def test_a_version_that_fails_is_left_without_anyone_asking(site: Site) -> None:
         promote(30)
         wait_for(lambda: told(site) == {("production", 3)}, "a newer version")
         assert ask()
+
+
+def test_our_clients_ask_a_channel_by_name_and_see_it_move(site: Site) -> None:
+    to_channel(site, 1, "production")
+    to_channel(site, 2, "staging")
+    with site.server("m", "m:staging") as server, Client(server.address) as client:
+        server.wait_until_healthy()
+        client.wait_until_ready("m", "staging")
+        assert client.ready("m", "staging")
+        assert not client.ready("m", "blue")
+        assert client.model("m", "staging").versions == ("1", "2")
+
+        def of_staging() -> tuple[float, str, str | None]:
+            answer = client.infer("m", ROW, version="staging")
+            return added(answer), answer.model.version, answer.model.channel
+
+        assert of_staging() == (2, "2", "staging")
+        assert added(client.infer("m", ROW)) == 1
+        with client.stream("m", version="staging") as stream:
+            assert [added(answer) for answer in stream.answers([ROW, ROW])] == [2, 2]
+            to_channel(site, 3, "staging")
+            wait_for(lambda: of_staging() == (3, "3", "staging"))
+            stream.send(ROW)
+            assert added(stream.receive()) == 3, "a stream that is open follows the channel too"
+        with pytest.raises(ModelNotFoundError, match="no channel that is followed of model 'm'"):
+            client.infer("m", ROW, version="blue")
+        assert asyncio.run(_asked_by_asyncio(server.address)) == 3
+
+
+async def _asked_by_asyncio(address: str) -> float:
+    async with AsyncClient(address) as client:
+        return added(await client.infer("m", ROW, version="staging"))
+
+
+def test_a_channel_may_take_another_contract_under_a_client_that_asks_it_by_name(site: Site) -> None:
+    to_channel(site, 1, "production")
+    to_channel(site, 2, "staging")
+    with site.server("m", "m:staging") as server, Client(server.address) as client:
+        server.wait_until_healthy()
+        assert client.infer("m", ROW, version="staging")["y"].shape == (1, 4)
+        wider = model_files.plus(3, features=5)
+        version = site.registry.publish("m", wider, read_facts(wider)).version
+        site.registry.promote("m", version, channel="staging", allow_contract_change=True)
+        wait_for(lambda: server.metrics()['ferry_model_version{channel="staging",model="m"}'] == 3)
+        five = np.zeros((1, 5), np.float32)
+        assert client.infer("m", five, version="staging")["y"].tolist() == [[3] * 5]
+        assert client.infer("m", ROW)["y"].tolist() == [[2, 3, 4, 5]], "the other channel takes what it took"
+
+
+def test_batching_may_be_set_for_any_model_of_a_whole_registry(site: Site) -> None:
+    for name in ("a", "b"):
+        site.publish(model_files.plus(1), name)
+    with site.server(flags=("--all", "--batch", "a=32:500us", "--batch", "later=8:1ms")) as server:
+        server.wait_until_healthy()
+        site.publish(model_files.plus(2), "later")
+        wait_for(lambda: server.client.ready("later"))
+        with triton.InferenceServerClient(server.address) as client:
+            found = {name: client.get_model_config(name).config for name in ("a", "b", "later")}
+    assert {name: config.HasField("dynamic_batching") for name, config in found.items()} == {
+        "a": True,
+        "b": False,
+        "later": True,
+    }
+    batching = {name: found[name].dynamic_batching for name in ("a", "later")}
+    assert [list(each.preferred_batch_size) for each in batching.values()] == [[32], [8]]
+    assert [each.max_queue_delay_microseconds for each in batching.values()] == [500, 1000]
+
+
+def test_one_budget_of_memory_for_all_channels(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERRY_SERVER_WARM_MIB", "1")  # four of these models take a MiB and a little
+    to_channel(site, 1, "production")
+    with site.server("m", "m:staging", flags=("--optional", "m:staging")) as server:
+        server.wait_until_healthy()
+        for number in (2, 3):
+            to_channel(site, number, "production")
+            wait_until_plus(server, number)
+        assert set(all_warm(server)) == {1, 2, 3}
+        site.registry.promote("m", 3, channel="staging")
+        wait_for(lambda: server.metrics().get('ferry_model_version{channel="staging",model="m"}') == 3)
+        assert set(all_warm(server)) == {1, 2, 3}, "a version in two channels takes room once"
+        to_channel(site, 4, "staging")
+        wait_for(lambda: server.metrics()['ferry_model_version{channel="staging",model="m"}'] == 4)
+        assert all_warm(server) == {2: 2.0, 3: 3.0, 4: 4.0}
+        with pytest.raises(
+            ModelNotFoundError, match="no warm version 1; warm here: 3, 2 of channel production"
+        ):
+            server.plus(version="1")
+        assert server.metrics()[f"ferry_warm_versions{LABELS}"] == 2

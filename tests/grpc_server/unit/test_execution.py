@@ -31,7 +31,7 @@ from grpc_server.tensors import encode_raw
 from model_runtime.session import OnnxSession, RunStop
 from protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
-from tests.grpc_server.shop import Shop, float_output, raw_request, wait_until_version
+from tests.grpc_server.shop import Shop, float_output, raw_request, text_request, wait_until_version
 
 NEVER_INLINE = 0
 ALWAYS_INLINE = 10**15
@@ -276,6 +276,18 @@ async def test_rows_that_touch_each_other_are_found_out_and_never_joined_again(s
     assert of(models).runs == 3 + 2
 
 
+async def test_equal_rows_prove_nothing_of_how_rows_touch_each_other(shop: Shop) -> None:
+    models = follow(shop, model_files.less_the_mean())
+    with executing(models, m=BatchPolicy(64)) as (_, infer):
+        for numbers in ((3, 3), (1, 5)):
+            asked = [row(number) for number in numbers]
+            for request in asked:
+                request.outputs.add(name="y")
+            replies = await asyncio.gather(*[infer(request) for request in asked])
+            assert [float_output(reply).any() for reply in replies] == [False, False]
+    assert not current(models).joinable
+
+
 async def test_an_output_without_rows_keeps_a_request_alone(shop: Shop) -> None:
     models = follow(shop, model_files.less_the_mean())
     with executing(models, m=BatchPolicy(64)) as (_, infer):
@@ -353,6 +365,21 @@ async def test_the_bound_of_bytes_holds_and_never_keeps_a_model_out(shop: Shop) 
         session.let_go()
         await asyncio.gather(running, large)
         assert executor._waiting_size == 0
+
+
+async def test_the_bound_of_bytes_sees_text(shop: Shop) -> None:
+    models = follow(shop, model_files.identity("string", ["n"]))
+    session = held(models)
+    text = text_request("m", ["x" * 1000])
+    with executing(models, size=1000) as (_, infer):
+        running = task(infer(text))
+        await until(lambda: bool(session.began))
+        waiting = task(infer(text))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError):
+            infer(text)
+        session.let_go()
+        await asyncio.gather(running, waiting)
 
 
 async def test_models_take_turns_at_the_threads(shop: Shop) -> None:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import orjson
 import pytest
+from aiohttp import StreamReader, web
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from grpc_server import datatypes
 from grpc_server.datatypes import Datatype
+from grpc_server.endpoint import endpoints
 from grpc_server.errors import InvalidRequestError
+from grpc_server.http_mirror import routes
 from grpc_server.http_mirror.documents import message_json
 from grpc_server.http_mirror.elements import json_elements, raw_from_json
 from grpc_server.http_mirror.inference import read_inference, write_reply
+from grpc_server.http_mirror.routes import Routes
+from grpc_server.models import Models
 from grpc_server.tensors import decode_raw, encode_raw
 from protos import grpc_service_pb2 as pb
 
@@ -163,7 +171,7 @@ def test_a_reply_of_every_datatype_in_both_forms(datatype: Datatype) -> None:
     assert length is None
     (output,) = orjson.loads(text)["outputs"]
     assert (output["name"], output["datatype"], output["shape"]) == ("y", datatype.name, [2, 2])
-    assert raw_from_json(output["data"], datatype) == reply.raw_output_contents[0]
+    assert raw_from_json(output["data"], datatype, [2, 2]) == reply.raw_output_contents[0]
     assert all(type(element) is not list for element in output["data"])
 
     data, length = write_reply(
@@ -188,13 +196,13 @@ def test_json_has_no_nan_and_gets_null() -> None:
 def test_floats_survive_the_way_through_json(array: np.ndarray) -> None:
     datatype = datatypes.of_protocol("FP32")
     text = orjson.dumps(json_elements(array, datatype), option=orjson.OPT_SERIALIZE_NUMPY)
-    assert raw_from_json(orjson.loads(text), datatype) == array.tobytes()
+    assert raw_from_json(orjson.loads(text), datatype, array.shape) == array.tobytes()
 
 
 @given(st.lists(st.text(), max_size=6))
 def test_text_survives_the_way_through_json(texts: list[str]) -> None:
     datatype = datatypes.of_protocol("BYTES")
-    raw = raw_from_json(orjson.loads(orjson.dumps(texts)), datatype)
+    raw = raw_from_json(orjson.loads(orjson.dumps(texts)), datatype, [len(texts)])
     assert decode_raw(raw, datatype, [len(texts)]).tolist() == texts
 
 
@@ -211,18 +219,24 @@ def test_text_survives_the_way_through_json(texts: list[str]) -> None:
 )
 def test_what_a_datatype_cannot_hold_is_refused(name: str, values: list[float]) -> None:
     with pytest.raises(ValueError, match=r"beyond|not a whole number"):
-        raw_from_json(values, datatypes.of_protocol(name))
+        raw_from_json(values, datatypes.of_protocol(name), [1])
 
 
 def test_nested_data_are_flattened_as_deep_as_they_are() -> None:
-    raw = raw_from_json([[[1, 2], [3, 4]], [[5, 6], [7, 8]]], datatypes.of_protocol("INT8"))
+    raw = raw_from_json([[[1, 2], [3, 4]], [[5, 6], [7, 8]]], datatypes.of_protocol("INT8"), [2, 2, 2])
     assert raw == bytes(range(1, 9))
-    assert raw_from_json([[], []], datatypes.of_protocol("INT8")) == b""
+    assert raw_from_json([[], []], datatypes.of_protocol("INT8"), [2, 0]) == b""
     deep: Any = []
     for _ in range(100):
         deep = [deep]
     with pytest.raises(ValueError, match="uneven depth"):
-        raw_from_json(deep, datatypes.of_protocol("INT8"))
+        raw_from_json(deep, datatypes.of_protocol("INT8"), [])
+
+
+def test_elements_are_counted_before_anything_is_done_for_each() -> None:
+    not_even_numbers = [object()] * 3
+    with pytest.raises(ValueError, match=r"has 3 elements, and INT8 \[2\] takes 2"):
+        raw_from_json(not_even_numbers, datatypes.of_protocol("INT8"), [2])
 
 
 def test_messages_are_json_with_numbers_names_and_what_is_set() -> None:
@@ -234,3 +248,18 @@ def test_messages_are_json_with_numbers_names_and_what_is_set() -> None:
     assert (found["parameters"], found["output"]) == ({"k": {"string_value": "v"}}, [])
     assert "dynamic_batching" not in found
     assert message_json(pb.ModelStatistics(last_inference=2**60))["last_inference"] == 2**60
+
+
+def test_a_body_that_does_not_end_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "BODY_SECONDS", 0.01)
+
+    async def ask() -> None:
+        body = StreamReader(Mock(_reading_paused=False), 2**16, loop=asyncio.get_running_loop())
+        body.feed_data(b"{")
+        found = Routes({endpoint.name: endpoint for endpoint in endpoints(Models([]))[1]}).all()
+        infer = next(route for route in found if route.path.endswith("/infer"))
+        await infer.handler(make_mocked_request("POST", infer.path, match_info={"model": "m"}, payload=body))
+
+    with pytest.raises(web.HTTPRequestTimeout) as raised:
+        asyncio.run(ask())
+    assert "did not arrive within 0.01 s" in str(raised.value.text)

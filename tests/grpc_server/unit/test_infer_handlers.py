@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError
+from grpc_server.execution.executor import Executor
+from grpc_server.execution.policy import ExecutionPolicy
 from grpc_server.handlers import InferenceHandlers
+from grpc_server.inference import InferenceHandler
 from grpc_server.models import Models
 from protos import grpc_service_pb2 as pb
 from registry.documents import Lineage, TrainingRecord, utc_now
 from tests.grpc_server import model_files
-from tests.grpc_server.shop import Shop, float_output, raw_request, wait_until_version
+from tests.grpc_server.shop import Shop, float_output, raw_request, text_request, wait_until_version
 from tests.grpc_server.shop import infer as infer_of
 
 ROWS = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -354,3 +358,28 @@ def test_readiness_waits_for_every_model_and_ends_with_a_drain(shop: Shop) -> No
     handlers.drain()
     assert ready() == (False, False, False)
     assert handlers.server_live(pb.ServerLiveRequest()).live
+
+
+def test_sizes_that_no_data_bound_are_refused(shop: Shop) -> None:
+    shop.publish("m", model_files.identity("float32", ["n", "k"]))
+    request = pb.ModelInferRequest(model_name="m", raw_input_contents=[b""])
+    request.inputs.add(name="x", datatype="FP32", shape=[2**60, 0])
+    with pytest.raises(InvalidRequestError, match=r"'x' has no elements and shape \[115"):
+        infer(shop, request)
+    request.inputs[0].shape[:] = [8, 0]
+    assert list(infer(shop, request).outputs[0].shape) == [8, 0]
+
+
+def test_much_text_is_read_beside_the_event_loop(shop: Shop) -> None:
+    shop.publish("m", model_files.identity("string", ["n"]))
+    request = text_request("m", ["ä" * 100] * 4000)
+    models = shop.follow("m")
+    executor = Executor(ExecutionPolicy(inline_ns=10**15))
+
+    async def ask() -> pb.ModelInferResponse:
+        answer = InferenceHandler(models, executor)(request)
+        assert isinstance(answer, Awaitable)
+        return await answer
+
+    reply = asyncio.run(ask())
+    assert reply.raw_output_contents == request.raw_input_contents

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+import weakref
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from grpc_server import trials
 from grpc_server.call import UNBOUNDED
 from grpc_server.control import ExplicitModels
 from grpc_server.endpoint import endpoints
 from grpc_server.errors import InvalidRequestError, NotServedError, RequestError
-from grpc_server.following import Following
+from grpc_server.following import MOST_DIRECT, Following
 from grpc_server.models import Models
 from grpc_server.repository import RepositoryHandlers
 from grpc_server.settings import ServerSettings
 from protos import grpc_service_pb2 as pb
+from registry.names import ModelReference
 from tests.grpc_server import model_files
-from tests.grpc_server.shop import Shop, float_output, raw_request
+from tests.grpc_server.shop import DEADLINE, Shop, float_output, raw_request
 
 ROW = np.ones((1, 4), np.float32)
 
@@ -27,9 +32,13 @@ ROW = np.ones((1, 4), np.float32)
 class Desk:
     """What a server in explicit mode is made of."""
 
-    def __init__(self, shop: Shop, folder: Path) -> None:
-        settings = ServerSettings(cache=folder / "cache", state=folder / "state", server_poll_seconds=0.01)
-        self.following = Following(shop.registry, settings, [])
+    def __init__(
+        self, shop: Shop, folder: Path, aside: Sequence[ModelReference] = (), **settings: Any
+    ) -> None:
+        folders = {"cache": folder / "cache", "state": folder / "state"}
+        self.following = Following(
+            shop.registry, ServerSettings(**folders, server_poll_seconds=0.01, **settings), [], aside
+        )
         self.models = Models([])
         self.control = ExplicitModels(self.models, self.following.follow, self.following.leave)
         _, found = endpoints(self.models, self.control)
@@ -42,6 +51,11 @@ class Desk:
     def index(self) -> list[tuple[str, str, str]]:
         reply = RepositoryHandlers(self.models, self.control).index(pb.RepositoryIndexRequest())
         return [(each.name, each.state, each.reason) for each in reply.models]
+
+    async def until_plus(self, model: str, number: int) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while await self.plus(model) != number:
+                await turns(1)
 
     async def plus(self, model: str) -> float:
         answer = self.infer(raw_request(model, x=ROW).SerializeToString())
@@ -105,6 +119,7 @@ async def test_what_cannot_be_loaded_is_said_and_leaves_nothing_behind(
         await desk.control.load(name, UNBOUNDED)
     assert desk.index() == []
     assert desk.following.channels == []
+    assert not desk.control._turns
 
 
 async def test_an_unknown_model_cannot_be_unloaded(desk: Desk) -> None:
@@ -122,6 +137,62 @@ async def test_loads_and_unloads_of_one_model_at_once_end_in_one_of_both(shop: S
     assert await desk.plus("m") == 1  # the calls take turns, and a load was the last
     assert len(desk.following.channels) == 1
     assert not desk.control._turns
+
+
+async def test_turns_never_overlap_whoever_comes_between_two_of_them(desk: Desk) -> None:
+    inside: list[int] = []
+
+    async def take(number: int) -> None:
+        async with desk.control._turn("m"):
+            inside.append(number)
+            await turns(3)
+            assert inside == [number]
+            inside.clear()
+
+    takers = []
+    for number in range(30):
+        takers.append(asyncio.ensure_future(take(number)))
+        await turns(number % 4)  # some come just when one has the turn handed on and does not run yet
+    await asyncio.gather(*takers)
+    assert not desk.control._turns
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_an_unloaded_model_is_freed_at_once(shop: Shop, tmp_path: Path, no_collector: None) -> None:
+    # so many that a watch wakes them
+    aside = [ModelReference(f"other-{number}") for number in range(MOST_DIRECT + 1)]
+    desk = Desk(shop, tmp_path, aside, server_fall_back=True)
+    desk.following.start(desk.changed)
+    shop.publish("m", model_files.plus(1))
+    await desk.control.load("m", UNBOUNDED)
+    shop.publish("m", model_files.plus(2))
+    await desk.until_plus("m", 2)
+    (channel,) = desk.following.channels
+    sessions = [weakref.ref(served.session) for served in channel.follower.warm]
+    follower = weakref.ref(channel.follower)
+    assert len(sessions) == 2
+    await asyncio.sleep(trials.INTERVAL * 1.5)  # a look at the trial
+    del channel
+
+    await desk.control.unload("m")
+    assert [session() for session in sessions] == [None, None]
+    async with asyncio.timeout(DEADLINE):
+        while gc.collect() >= 0 and follower() is not None:
+            await turns(1)
+    await desk.following.stop()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is freed is freed by its last holder."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 async def test_a_load_ends_with_its_callers_deadline(shop: Shop, desk: Desk) -> None:

@@ -77,3 +77,13 @@ def test_old_versions_leave_the_metrics() -> None:
         counters.of_version(version).success += 1
     assert sorted(counters.versions) == list(range(100 - KEPT_VERSIONS, 100))
     assert counters.of_version(99).success == 1
+
+
+def test_what_is_warm_or_was_asked_for_of_late_stays_in_the_metrics() -> None:
+    counters = ModelCounters(warm=frozenset({1}))
+    serving, often = counters.of_version(1), counters.of_version(2)
+    for version in range(3, 100):
+        counters.of_version(version)
+        assert counters.of_version(2) is often
+    assert counters.versions[1] is serving
+    assert sorted(counters.versions) == [1, 2, *range(101 - KEPT_VERSIONS, 100)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +15,7 @@ from grpc_server.execution.executor import Executor
 from grpc_server.execution.policy import ExecutionPolicy
 from grpc_server.inference import InferenceHandler
 from grpc_server.models import Models
-from grpc_server.shortcut import KEPT_HEADS, PlainShortcut
+from grpc_server.shortcut import KEPT_HEADS, LONGEST_HEAD, PlainShortcut
 from protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, float_output, infer, raw_request, wait_until_version
@@ -130,7 +131,7 @@ def test_what_is_kept_is_bounded(models: Models) -> None:
 
 def test_with_and_without_the_shortcut_every_request_has_the_same_outcome(models: Models) -> None:
     chance = random.Random(5)  # noqa: S311 - the same requests every time
-    _, rpcs = endpoints(models)
+    _, rpcs = endpoints(models, executor=INLINE)
     short = next(rpc for rpc in rpcs if rpc.name == "ModelInfer")
     long = Endpoint("ModelInfer", pb.ModelInferRequest, InferenceHandler(models, INLINE))
     seeds = [raw_request("m", x=np.ones((rows, 4), np.float32)).SerializeToString() for rows in (1, 1, 2)]
@@ -151,3 +152,33 @@ def outcome(endpoint: Endpoint[pb.ModelInferRequest], data: bytes) -> str:
     except RequestError as error:
         return f"{type(error).__name__}: {error}"
     return f"answer {reply}"
+
+
+def test_a_head_as_long_as_a_caller_likes_is_not_kept(models: Models) -> None:
+    request = raw_request("m", x=ROW)
+    junk = pb.ModelInferRequest(model_name="x" * LONGEST_HEAD)
+    twice = junk.SerializeToString() + request.SerializeToString()
+    assert pb.ModelInferRequest.FromString(twice) == request  # the last of the two names counts
+    shortcut = PlainShortcut(models, INLINE)
+    infer(models, request)
+    shortcut.learn(twice, request)
+    assert shortcut.answer(twice) is None
+    shortcut.learn(request.SerializeToString(), request)
+    assert shortcut.answer(request.SerializeToString()) is not None
+
+
+def test_a_model_that_is_gone_is_not_kept_for_its_requests(models: Models) -> None:
+    class _Model:
+        current = models.get("m").current
+        shadow = None
+
+    request, model = raw_request("m", x=ROW), _Model()
+    infer(models, request)
+    shortcut = PlainShortcut({"m": model}, INLINE)  # type: ignore[arg-type]
+    shortcut.learn(request.SerializeToString(), request)
+    assert shortcut.answer(request.SerializeToString()) is not None
+    gone = weakref.ref(model)
+    del model
+    shortcut._models = {}  # type: ignore[assignment]  # as an unloaded model leaves the table
+    assert gone() is None
+    assert shortcut.answer(request.SerializeToString()) is None

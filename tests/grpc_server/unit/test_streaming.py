@@ -34,6 +34,9 @@ class Wire:
         self.flowing = asyncio.Event()
         self.flowing.set()
 
+    def send(self, data: bytes) -> None:
+        self._sent.put_nowait(data)
+
     async def read(self) -> object:
         found = await self._sent.get()
         self.read_count += 1
@@ -108,6 +111,47 @@ async def test_large_messages_are_bounded_by_their_bytes() -> None:
     wire.flowing.set()
     await run
     assert len(wire.received) == 20
+
+
+async def test_awaited_answers_are_bounded_by_their_bytes_too() -> None:
+    begun = 0
+
+    async def later(_data: bytes) -> bytes:
+        nonlocal begun
+        begun += 1
+        await asyncio.sleep(0)
+        return b"x" * (streaming.MOST_PENDING_BYTES // 4)
+
+    wire = Wire(*[b"x"] * 40)
+    wire.flowing.clear()
+    run = asyncio.ensure_future(wire.stream(later).run())
+    await turns(2000)
+    unknown = streaming.MOST_PENDING_BYTES // streaming.FIRST_ANSWER_BYTES
+    assert begun <= unknown  # nobody knew yet how large the answers are
+    assert len(wire.received) == 0
+    wire.flowing.set()
+    await run
+    assert len(wire.received) == 40
+
+
+async def test_after_the_first_answer_no_more_are_begun_than_have_room() -> None:
+    begun = 0
+
+    async def later(_data: bytes) -> bytes:
+        nonlocal begun
+        begun += 1
+        return b"x" * (streaming.MOST_PENDING_BYTES // 4)
+
+    wire = Wire(b"x", ended=False)
+    run = asyncio.ensure_future(wire.stream(later).run())
+    await turns()
+    wire.flowing.clear()
+    begun = 0
+    for _ in range(40):
+        wire.send(b"x")
+    await turns(2000)
+    assert begun == 4  # with their requests, they are beyond the bound
+    run.cancel()
 
 
 async def test_who_leaves_takes_what_is_under_way_along() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from grpc_server.admission import recheck
+from grpc_server.behaviours import OpenStream
 from grpc_server.endpoint import endpoints
 from grpc_server.errors import ForbiddenError, UnauthenticatedError
 from grpc_server.models import Models
@@ -14,6 +17,7 @@ from grpc_server.security.guard import Guard
 from grpc_server.security.minting import mint
 from grpc_server.security.rights import REFLECTION, Right, rights_for
 from grpc_server.security.tokens import Tokens, add_to_file, digest_of, make_token, parse_tokens
+from grpc_server.streaming import OrderedStream
 from registry.errors import ConflictError, UsageError
 
 FILE = Path("tokens.toml")
@@ -159,6 +163,44 @@ def test_a_token_that_is_taken_out_is_known_no_more() -> None:
     tokens = known(other)
     with pytest.raises(UnauthenticatedError):
         asked.admit("ModelInfer", f"Bearer {token}")
+
+
+async def test_open_streams_end_once_their_callers_may_call_no_more() -> None:
+    minted = {name: make_token(name, [Right.INFER]) for name in ("web", "batch")}
+    minted["brief"] = make_token("brief", [Right.INFER], NOW + timedelta(hours=1))
+    tables = {name: table for name, (_, table) in minted.items()}
+    now, tokens = NOW, known(*tables.values())
+    asked = Guard(lambda: tokens, now=lambda: now)
+    opened = {name: OpenStream(_silent(), f"Bearer {token}") for name, (token, _) in minted.items()}
+    running = {name: asyncio.ensure_future(each.stream.run()) for name, each in opened.items()}
+    await asyncio.sleep(0)
+
+    def refused() -> set[str]:
+        recheck(asked, opened.values())
+        return {name for name, each in opened.items() if isinstance(each.refusal, UnauthenticatedError)}
+
+    assert refused() == set()
+    tokens = known(tables["web"], tables["brief"])
+    assert refused() == {"batch"}
+    now += timedelta(hours=1)
+    assert refused() == {"batch", "brief"}
+    assert refused() == {"batch", "brief"}
+    assert asked.refused == {"unauthenticated": 2}
+    await asyncio.gather(running.pop("batch"), running.pop("brief"))
+    assert not running["web"].done()
+    running["web"].cancel()
+
+
+def _silent() -> OrderedStream:
+    """A stream whose caller keeps it open and sends nothing."""
+
+    async def read() -> object:
+        return await asyncio.Event().wait()
+
+    async def write(_data: bytes) -> None:
+        raise AssertionError("nothing was asked")
+
+    return OrderedStream(lambda data: data, read, write, None)
 
 
 def test_every_rpc_but_health_asks_for_a_right() -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import numpy as np
 import pytest
 
 from grpc_server.channels import FollowedChannel
+from grpc_server.counters import KEPT_VERSIONS
 from grpc_server.errors import InvalidRequestError
 from grpc_server.models import Models
 from grpc_server.regression import TrialPolicy
 from grpc_server.trials import TrialJudge
+from model_runtime.follower import FollowerObserver
+from model_runtime.follower.rules import Phase
+from model_runtime.served import ServedModel
 from protos.grpc_service_pb2 import ModelInferRequest
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, infer, raw_request, scrape, wait_for, wait_until_version
@@ -21,6 +26,19 @@ POLICY = TrialPolicy(least_requests=5, least_faults=3, requests=20)
 # beyond a table of ten and within one of twenty
 FIFTEEN = ModelInferRequest(model_name="m", raw_input_contents=[np.array([15], "<i8").tobytes()])
 FIFTEEN.inputs.add(name="x", datatype="INT64", shape=[1])
+
+
+class _Notes(FollowerObserver):
+    """Notes what serves, one after the other, and when the channel was read."""
+
+    def __init__(self, versions: list[int], polls: list[float]) -> None:
+        self._versions, self._polls = versions, polls
+
+    def polled(self) -> None:
+        self._polls.append(time.monotonic())
+
+    def swapped(self, served: ServedModel, seconds: float) -> None:
+        self._versions.append(served.version)
 
 
 class Bench:
@@ -34,6 +52,9 @@ class Bench:
         self.ask(10)
 
     def _judged(self, channel: FollowedChannel) -> None:
+        self.served: list[int] = []
+        self.polls: list[float] = []
+        channel.follower.observe(_Notes(self.served, self.polls))
         self.clock = 0.0
         self.judge = TrialJudge(channel, POLICY, clock=lambda: self.clock)
 
@@ -81,6 +102,15 @@ def test_a_version_that_fails_is_left_and_refused(bench: Bench) -> None:
     assert bench.version() == 1
 
 
+def test_a_version_is_held_against_one_that_has_served_through_many_canaries(bench: Bench) -> None:
+    for canary in range(100, 100 + KEPT_VERSIONS):
+        bench.channel.counters.of_version(canary)
+    bench.promote(10)
+    bench.ask(5)
+    bench.judge.look()
+    wait_for(lambda: bench.version() == 1, "the fall-back")
+
+
 def test_a_newer_generation_is_tried_again_and_may_pass(bench: Bench) -> None:
     bench.promote(10)
     bench.ask(5)
@@ -94,15 +124,42 @@ def test_a_newer_generation_is_tried_again_and_may_pass(bench: Bench) -> None:
     assert bench.channel.follower.report().refused_gate is None
 
 
-def test_the_same_version_under_a_newer_generation_is_on_trial_again(bench: Bench) -> None:
+def test_a_hold_and_a_release_name_the_version_that_was_left_and_are_no_new_trial(bench: Bench) -> None:
     bench.promote(10)
     bench.ask(5)
     bench.judge.look()
     wait_for(lambda: bench.version() == 1)
-    bench.shop.registry.hold("m")  # names version 2, as the channel did
-    wait_until_version(bench.models.get("m"), 2)
+    follower, seen = bench.channel.follower, bench.served
+    for change in (bench.shop.registry.hold, bench.shop.registry.release):
+        generation = change("m").generation
+        wait_for(lambda to=generation: follower.newest.generation == to)  # type: ignore[misc,union-attr]
+        polls = len(bench.polls)
+        wait_for(lambda more=polls + 2: len(bench.polls) >= more)  # type: ignore[misc]
+    assert (seen, follower.report().phase) == ([1, 2, 1], Phase.SERVING)
+    report = follower.report()
+    assert (report.generation, report.refused_generation, report.refused_gate) == (1, 2, "regression")
+    assert scrape(bench.models)['ferry_generations_behind{channel="production",model="m"}'] == 3
+
+
+def test_a_promote_of_the_version_that_was_left_is_a_new_trial(bench: Bench) -> None:
+    bench.promote(10)
     bench.ask(5)
+    bench.judge.look()
+    wait_for(lambda: bench.version() == 1)
+    bench.shop.registry.hold("m")
+    bench.shop.registry.release("m")
+    bench.shop.registry.promote("m", 2)
+    wait_until_version(bench.models.get("m"), 2)
     wait_for(lambda: bench.judge._trial is not None)
+    bench.ask(5)
+    bench.judge.look()
+    wait_for(lambda: bench.version() == 1)
+
+
+def test_a_hold_of_what_serves_is_taken_up_and_ends_no_trial(bench: Bench) -> None:
+    bench.promote(10)
+    generation = bench.shop.registry.hold("m").generation
+    wait_for(lambda: bench.channel.follower.report().generation == generation)
     bench.ask(5)
     bench.judge.look()
     wait_for(lambda: bench.version() == 1)
