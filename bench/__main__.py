@@ -19,6 +19,10 @@ BENCHMARKS = (
     "grpc_swaps",
     "grpc_fleet",
     "flink_job",
+    "flink_peers",
+    "flink_sql",
+    "flink_latency",
+    "flink_memory",
 )
 
 

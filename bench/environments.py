@@ -17,17 +17,18 @@ class PeerMissingError(Exception):
     """A peer cannot be installed or started on this machine; its text says why."""
 
 
-def environment(pins: Sequence[str], *options: str) -> Path:
+def environment(pins: Sequence[str], *options: str, of: str = "") -> Path:
     """The Python of an environment with exactly `pins` and what they ask for.
 
     Args:
         pins: requirements with versions.
         options: of pip.
+        of: whatever else decides what is installed; another text is another environment.
 
     Raises:
         PeerMissingError: pip cannot install them.
     """
-    digest = hashlib.sha256("\n".join((*pins, *options)).encode()).hexdigest()[:8]
+    digest = hashlib.sha256("\n".join((*pins, *options, *filter(None, (of,)))).encode()).hexdigest()[:8]
     folder = cache_folder(os.environ) / "bench" / f"{pins[0].replace('==', '-')}-{digest}"
     python, complete = folder / "bin" / "python", folder / "complete"
     if not complete.exists():

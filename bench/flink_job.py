@@ -1,254 +1,163 @@
-"""The Flink job beside its limit: a plain consume, decode, score, produce loop in one Python process.
+"""The Flink job beside its limit: a bare loop of confluent-kafka, orjson and onnxruntime in one process.
 
-Both read the same pre-filled topic of digits records (JSON, 64 whole numbers each), score them with the same
-model, at parallelism 1, and write scored records; the broker is on the same machine. The rate is that of the
-steady state, by the Kafka timestamps of the output: the first and the last tenth are left out, and start-up
-with them. The plain loop uses kafka-python, which this project depends on; that client costs more than
-decoding and scoring do, so a ratio above 1 says that Flink's own client is faster, not that Flink is free.
+Both read the same filled topic of digits records (JSON, 64 whole numbers each), score them with the same
+model and write the same fields; the loop checks nothing and follows no registry. The broker
+is on the same machine. Rates are those of the steady state by the broker's clock: start-up is left out, and
+so are the first two million records, during which the JVMs compile what they run.
+Beside it: raw float32 records against JSON, and two subtasks against one.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import re
-import subprocess
 import sys
-import tempfile
-import time
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from datetime import UTC, datetime
 
-import httpx
 import numpy as np
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from sklearn.datasets import load_digits
-from sklearn.linear_model import SGDClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+import onnxruntime
+import orjson
+from confluent_kafka import Consumer, Producer, TopicPartition
 
-from bench.measure import compare, parse_arguments, report
-from deploy.stack.local import LocalStack
+from bench.flink_digits import (
+    EVENT_TIME,
+    JSON_SOURCE,
+    MODEL,
+    Bench,
+    fill,
+    float32_values,
+    forget_topic,
+    json_values,
+    output_topic,
+    pipeline_text,
+    running_bench,
+    running_job,
+    steady_rate,
+)
+from bench.measure import Comparison, compare, parse_arguments, report
 from flink_scoring.options import Guarantee
-from flink_scoring.scorer import Scorer
-from model_runtime.facts import read_facts
-from model_runtime.served import ServedModel
-from model_runtime.session import OnnxSession
-from registry.catalogue import Registry
-from registry.documents import ChannelEntry, Manifest, utc_now
-from streams.kafka import ensure_topics
-from streams.pipeline import Pipeline, parse_pipeline
 
-LIMIT = "plain loop, kafka-python"
-EDGE = 0.1
+LOOP = "bare loop"
+EXACTLY, AT_LEAST = Guarantee.EXACTLY_ONCE.value, Guarantee.AT_LEAST_ONCE.value
+RAW, TWO = "float32", "parallelism 2"
 BATCH = 1000
-DEADLINE = 600.0
-
-PIPELINE = """
-[pipeline]
-name = "{name}"
-model = "digits"
-[source]
-topic = "{source}"
-event_time = "ts"
-[source.features]
-field = "x"
-kind = "array"
-size = 64
-minimum = 0
-maximum = 16
-[source.label]
-field = "actual_y"
-classes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
-[scoring]
-topic = "{name}.out"
-checkpoint_seconds = 5.0
-"""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every contender gets: a stack, a filled topic, and one published model."""
-
-    stack: LocalStack
-    kafka: str
-    store: str
-    source: str
-    records: int
-    manifest: Manifest
-    entry: ChannelEntry
-    model: Path
-
-    def pipeline(self, what: str) -> tuple[str, Pipeline]:
-        """A pipeline with an output of its own, as text and read."""
-        text = PIPELINE.format(name=f"{what}-{uuid.uuid4().hex[:8]}", source=self.source)
-        return text, parse_pipeline(text, where=what)
+JSON_TOPIC, RAW_TOPIC, WIDE_TOPIC = "bench.digits", "bench.digits.raw", "bench.digits.wide"
 
 
 def main() -> None:
     """Measure in turns and print the comparisons."""
     arguments = parse_arguments(__doc__)
-    records, rounds = (60_000, 1) if arguments.quick else (300_000, 3)
-    rates: dict[str, list[float]] = {LIMIT: [], **{guarantee: [] for guarantee in Guarantee}}
-    with running_bench(records) as bench:
+    records, rounds = (400_000, 1) if arguments.quick else (4_000_000, 3)
+    rates: dict[str, list[float]] = {}
+    with running_bench() as bench:
+        fill(bench.kafka, JSON_TOPIC, json_values(), records)
+        fill(bench.kafka, WIDE_TOPIC, json_values(), records, partitions=2)
+        fill(bench.kafka, RAW_TOPIC, float32_values(), records)
+        turns = contenders(bench, records)
         for turn in range(rounds):
             # who goes first changes each time
-            for name in list(rates) if turn % 2 else reversed(rates):
-                rates[name].append(plain_loop(bench) if name == LIMIT else flink_job(bench, Guarantee(name)))
+            for name in list(turns) if turn % 2 else reversed(turns):
+                rates.setdefault(name, []).append(turns[name]())
                 sys.stderr.write(f"round {turn + 1}: {name}: {rates[name][-1]:,.0f} records/s\n")
-    report(
-        [
-            compare(
-                f"Flink job, digits JSON, {guarantee}",
-                "records/s",
-                LIMIT,
-                list(zip(rates[guarantee], rates[LIMIT], strict=True)),
-            )
-            for guarantee in Guarantee
-        ],
-        arguments,
-    )
+    report(comparisons(rates), arguments)
 
 
-# --- what all need --------------------------------------------------------------------------------
+def contenders(bench: Bench, records: int) -> dict[str, Callable[[], float]]:
+    """Everyone who takes a turn; each gives records per second."""
+    return {
+        LOOP: lambda: bare_loop(bench, records),
+        EXACTLY: lambda: flink_job(bench, JSON_TOPIC, records, EXACTLY),
+        AT_LEAST: lambda: flink_job(bench, JSON_TOPIC, records, AT_LEAST),
+        RAW: lambda: flink_job(bench, RAW_TOPIC, records, EXACTLY, source_extra='format = "float32"'),
+        TWO: lambda: flink_job(bench, WIDE_TOPIC, records, EXACTLY, parallelism=2),
+    }
 
 
-@contextlib.contextmanager
-def running_bench(records: int) -> Iterator[Bench]:
-    """A stack of its own with a filled topic and a trained model."""
-    with tempfile.TemporaryDirectory() as folder:
-        credentials = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark-secret"}
-        os.environ.update(credentials)
-        stack = LocalStack(home=Path(folder) / "stack", environ={**os.environ, **credentials})
-        try:
-            addresses = stack.up()
-            source = "bench.digits"
-            fill(addresses.kafka, source, records)
-            registry = Registry.open(addresses.store)
-            data, path = train(), Path(folder) / "model.onnx"
-            path.write_bytes(data)
-            manifest = registry.publish("digits", data, read_facts(data))
-            entry = registry.promote("digits", manifest.version)
-            yield Bench(stack, addresses.kafka, addresses.store, source, records, manifest, entry, path)
-        finally:
-            stack.down(wipe=True)
-
-
-def train() -> bytes:
-    """StandardScaler and SGDClassifier on scikit-learn's digits, as ONNX."""
-    from skl2onnx import to_onnx
-
-    x, y = load_digits(return_X_y=True)
-    model = make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss", random_state=0)).fit(x, y)
-    onnx_model = to_onnx(model, x[:1].astype(np.float32), options={"zipmap": False}, target_opset=18)
-    return bytes(onnx_model.SerializeToString())
-
-
-def fill(kafka: str, topic: str, records: int) -> None:
-    """Write the input topic."""
-    ensure_topics(kafka, {topic: 1})
-    x, y = load_digits(return_X_y=True)
-    values = [
-        json.dumps({"ts": "2026-01-02 03:04:05.678", "x": row, "actual_y": label}).encode()
-        for row, label in zip(x.astype(int).tolist(), y.tolist(), strict=True)
+def comparisons(rates: dict[str, list[float]]) -> list[Comparison]:
+    """Each rate beside what it is held against."""
+    lines = [
+        ("Flink job, digits JSON, exactly-once", EXACTLY, LOOP),
+        ("Flink job, digits JSON, at-least-once", AT_LEAST, LOOP),
+        ("Flink job, raw float32, exactly-once", RAW, EXACTLY),
+        ("Flink job, digits JSON, parallelism 2", TWO, EXACTLY),
     ]
-    producer = KafkaProducer(bootstrap_servers=kafka, linger_ms=20, batch_size=256 * 1024)
-    for number in range(records):
-        producer.send(topic, key=str(number).encode(), value=values[number % len(values)])
-    producer.flush()
-    producer.close()
+    names = {LOOP: "confluent-kafka + orjson + onnxruntime", EXACTLY: "digits JSON, parallelism 1"}
+    return [
+        compare(title, "records/s", names[limit], list(zip(rates[ours], rates[limit], strict=True)))
+        for title, ours, limit in lines
+    ]
 
 
-def steady_rate(kafka: str, topic: str, records: int) -> float:
-    """Records per second between the first and the last tenth of the output, by Kafka's timestamps."""
-    times = np.asarray(timestamps(kafka, topic))
-    assert len(times) == records, f"{len(times)} of {records} records came out"
-    inner = np.sort(times)[int(records * EDGE) : int(records * (1 - EDGE))]
-    return float(len(inner) / (inner[-1] - inner[0]) * 1000)
+def flink_job(
+    bench: Bench,
+    source: str,
+    records: int,
+    guarantee: str,
+    *,
+    source_extra: str = JSON_SOURCE,
+    parallelism: int = 1,
+) -> float:
+    """The real job on the local stack."""
+    name, text = pipeline_text("flink", source, source_extra=source_extra)
+    topic = output_topic(bench, name, partitions=parallelism)
+    arguments = ["--guarantee", guarantee, "--parallelism", str(parallelism)]
+    with running_job(bench, text, *arguments):
+        rate = steady_rate(bench, topic, records, partitions=parallelism)
+    forget_topic(bench, topic)
+    return rate
 
 
-def timestamps(kafka: str, topic: str) -> list[int]:
-    """When each committed record of `topic` was written, in milliseconds."""
-    consumer = KafkaConsumer(
-        bootstrap_servers=kafka, group_id=None, isolation_level="read_committed", consumer_timeout_ms=5000
-    )
-    with contextlib.closing(consumer):
-        partition = TopicPartition(topic, 0)
-        consumer.assign([partition])
-        consumer.seek_to_beginning(partition)
-        return [message.timestamp for message in consumer]
-
-
-# --- the contenders -------------------------------------------------------------------------------
-
-
-def flink_job(bench: Bench, guarantee: Guarantee) -> float:
-    """The real job, by the stock command; it is cancelled when all its output is committed."""
-    text, pipeline = bench.pipeline("flink")
-    scoring = pipeline.require_scoring()
-    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-        file.write(text)
-        file.flush()
-        arguments = ["--pipeline", file.name, "--store", bench.store, "--guarantee", guarantee]
-        command, environ = bench.stack.flink_command("run", "-d", "-pym", "flink_scoring.job", *arguments)
-        result = subprocess.run(
-            command, env=environ, capture_output=True, text=True, check=False, timeout=120
-        )
-    found = re.search(r"JobID (\w+)", result.stdout)
-    assert found, result.stdout + result.stderr
-    await_output(bench.kafka, scoring.topic, bench.records)
-    job = f"{bench.stack.addresses().flink}/jobs/{found[1]}"
-    httpx.patch(job, timeout=10)
-    while httpx.get(job, timeout=10).json()["state"] != "CANCELED":
-        time.sleep(0.2)
-    return steady_rate(bench.kafka, scoring.topic, bench.records)
-
-
-def await_output(kafka: str, topic: str, records: int) -> None:
-    """Return when `records` records of `topic` are committed."""
-    end = time.monotonic() + DEADLINE
-    consumer = KafkaConsumer(bootstrap_servers=kafka, group_id=None, isolation_level="read_committed")
-    with contextlib.closing(consumer):
-        partition = TopicPartition(topic, 0)
-        # a transaction's marker takes an offset too, so offsets only say that it may be enough
-        while consumer.end_offsets([partition])[partition] < records:
-            assert time.monotonic() < end, f"the job did not write {records} records in {DEADLINE:g} s"
-            time.sleep(0.5)
-    time.sleep(6)  # the checkpoint after the last record commits it
-
-
-def plain_loop(bench: Bench) -> float:
-    """Consume, decode, score and produce in this process, in batches of 1000, with kafka-python."""
-    scorer, served, topic = _prepared(bench)
-    consumer = KafkaConsumer(
-        bootstrap_servers=bench.kafka, group_id=None, max_poll_records=BATCH, fetch_max_bytes=8 << 20
-    )
-    producer = KafkaProducer(bootstrap_servers=bench.kafka, linger_ms=5, acks="all")
-    partition = TopicPartition(bench.source, 0)
-    consumer.assign([partition])
-    consumer.seek_to_beginning(partition)
+def bare_loop(bench: Bench, records: int) -> float:
+    """Consume, decode, run, encode and produce in this process, in batches of 1000."""
+    topic = output_topic(bench, pipeline_text("loop", JSON_TOPIC)[0])
+    common = {"bootstrap.servers": bench.kafka}
+    consumer = Consumer({**common, "group.id": topic, "enable.auto.commit": False})
+    consumer.assign([TopicPartition(JSON_TOPIC, 0, 0)])
+    producer = Producer({**common, "enable.idempotence": True, "linger.ms": 5})
+    session = _session(bench)
     done = 0
-    while done < bench.records:
-        for messages in consumer.poll(timeout_ms=1000).values():
-            batch = scorer.score([message.value for message in messages], served)
-            for message, value in zip(messages, batch.scored, strict=True):
-                producer.send(topic, key=message.key, value=value)
-            done += len(messages)
+    while done < records:
+        messages = consumer.consume(BATCH, 1.0)
+        values = _scored(bench, session, [message.value() or b"" for message in messages])
+        for message, value in zip(messages, values, strict=True):
+            producer.produce(topic, key=message.key(), value=value)
+        done += len(messages)
+        while len(producer) > 50 * BATCH:
+            producer.poll(0.01)
+        producer.poll(0)
     producer.flush()
-    producer.close()
     consumer.close()
-    return steady_rate(bench.kafka, topic, bench.records)
+    rate = steady_rate(bench, topic, records)
+    forget_topic(bench, topic)
+    return rate
 
 
-def _prepared(bench: Bench) -> tuple[Scorer, ServedModel, str]:
-    _, pipeline = bench.pipeline("plain")
-    topic = pipeline.require_scoring().topic
-    ensure_topics(bench.kafka, {topic: 1})
-    served = ServedModel(bench.manifest, bench.entry, OnnxSession(bench.model), utc_now())
-    return Scorer(pipeline, largest_dead_value=1 << 20), served, topic
+def _session(bench: Bench) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(bench.model, options)
+
+
+def _scored(bench: Bench, session: onnxruntime.InferenceSession, values: list[bytes]) -> list[bytes]:
+    if not values:
+        return []
+    documents = [orjson.loads(value) for value in values]
+    rows = np.array([document["x"] for document in documents], dtype=np.float32)
+    labels, scores = session.run(None, {session.get_inputs()[0].name: rows})
+    at, digest = datetime.now(UTC), bench.manifest.blob.digest
+    stamp = orjson.Fragment(orjson.dumps({"name": MODEL, "version": 1, "generation": 1, "digest": digest}))
+    return [
+        orjson.dumps(
+            {
+                "prediction": label,
+                "scores": row,
+                "event_time": document.get("ts", EVENT_TIME),
+                "scored_at": at,
+                "actual": document["actual_y"],
+                "model": stamp,
+            }
+        )
+        for document, label, row in zip(documents, labels.tolist(), scores.tolist(), strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """The limit of the unary benchmark: a bare grpc.aio server that answers a request's bytes with fixed bytes.
 
 It parses nothing and computes nothing; its replies have the size of the real ones. Writes its port to
-standard output and serves until it is ended. With a model file it runs that once for every request, on zeros,
-before it answers: what serving the model costs when nothing is read, checked or said.
+standard output and serves until it is ended. With a model file it runs that once for every request, on rows
+of zeros, before it answers: what serving the model costs when nothing is read, checked or said.
 
-Run as `python -m bench.grpc_echo METHOD REPLY_BYTES [MODEL_FILE]`.
+Run as `python -m bench.grpc_echo METHOD REPLY_BYTES [MODEL_FILE ROWS]`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from model_runtime.facts import read_facts
 from model_runtime.session import OnnxSession
 
 
-def model_run(file: Path) -> Callable[[], object]:
-    """Runs the model in `file` on one row of zeros."""
+def model_run(file: Path, rows: int) -> Callable[[], object]:
+    """Runs the model in `file` on so many rows of zeros."""
     session = OnnxSession(file)
     facts = read_facts(file.read_bytes())
-    feeds = {spec.name: np.zeros([abs(size) for size in spec.shape], spec.dtype) for spec in facts.inputs}
+    feeds = {spec.name: np.zeros([rows, *spec.shape[1:]], spec.dtype) for spec in facts.inputs}
     return lambda: session.run(feeds)
 
 
@@ -50,6 +50,6 @@ async def serve(method: str, reply: bytes, run: Callable[[], object] | None) -> 
 
 
 if __name__ == "__main__":
-    asyncio.run(
-        serve(sys.argv[1], bytes(int(sys.argv[2])), model_run(Path(sys.argv[3])) if sys.argv[3:] else None)
-    )
+    method, reply_bytes, *model = sys.argv[1:]
+    run = model_run(Path(model[0]), int(model[1])) if model else None
+    asyncio.run(serve(method, bytes(int(reply_bytes)), run))

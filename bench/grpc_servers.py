@@ -58,8 +58,11 @@ def python() -> Path:
     given = os.environ.get("FERRY_BENCH_PYTHON")
     if given:
         return Path(given)
+    project = Path(__file__).parents[1]
     try:
-        return environment((GRPCIO,), "--editable", f"{Path(__file__).parents[1]}[grpc]")
+        return environment(
+            (GRPCIO,), "--editable", f"{project}[grpc]", of=(project / "pyproject.toml").read_text()
+        )
     except PeerMissingError as error:
         sys.stderr.write(f"servers run in this environment, with its older grpcio: {error}\n")
         return Path(sys.executable)
@@ -86,9 +89,10 @@ def ferry_server(
 
 
 @contextmanager
-def echo_server(method: str, reply_size: int, *model: Path) -> Iterator[Target]:
-    """The bare server; with a model, it runs that for every request."""
-    command = [str(python()), "-m", "bench.grpc_echo", method, str(reply_size), *map(str, model)]
+def echo_server(method: str, reply_size: int, model: Path | None = None, rows: int = 1) -> Iterator[Target]:
+    """The bare server; with a model, it runs that on `rows` rows for every request."""
+    command = [str(python()), "-m", "bench.grpc_echo", method, str(reply_size)]
+    command += [] if model is None else [str(model), str(rows)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -5,7 +5,8 @@ both over one connection with the same bytes. The echo server answers with fixed
 parses nothing, so it is the most that a handler in grpc.aio can reach. A second one also runs the model once
 for every request: the most that a server of this model can reach which runs it request by request.
 
-Then the same with 256 rows in each request, and streams of requests against single calls of our own.
+Then the same with 256 rows in each request, and streams of requests against single calls of our own. Large
+requests come from grpc.aio always, since ghz waits most of the time with those (docs/benchmarks.md).
 
 The client shares the machine with them (see `bench.grpc_load`). The second figure of each does not depend on
 the client: requests per second of the server's own processor time.
@@ -19,19 +20,20 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from skl2onnx import to_onnx
 from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bench.grpc_load import CONCURRENCY, Load, best_client, measure, versus
+from bench.grpc_load import CONCURRENCY, best_client, measure, python_client, versus
 from bench.grpc_servers import INFER, STREAM, Target, echo_server, ferry_server, reply_size
 from bench.measure import Comparison, parse_arguments, report
 from model_runtime.facts import read_facts
 from protos.grpc_service_pb2 import ModelInferRequest
 from registry.catalogue import Registry
 from registry.documents import Lineage, TrainingRecord, utc_now
+from trainer.export import INPUT, export_onnx
+from trainer.folded import fold
 
 MODEL = "digits"
 FEATURES = 64
@@ -44,13 +46,8 @@ def digits_model() -> bytes:
     pipeline = make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss", random_state=0)).fit(
         rows, labels
     )
-    exported = to_onnx(
-        pipeline,
-        rows[:1].astype(np.float32),
-        options={"zipmap": False},
-        target_opset={"": 17, "ai.onnx.ml": 3},
-    )
-    return bytes(exported.SerializeToString())
+    classes = tuple(range(10))
+    return export_onnx(fold(pipeline), width=FEATURES, classes=classes, opset=17, precision="float32")
 
 
 def publish_digits(store: str) -> None:
@@ -66,7 +63,7 @@ def request_bytes(rows: int = 1) -> bytes:
     """Rows of digits, raw."""
     digits, _ = load_digits(return_X_y=True)
     request = ModelInferRequest(model_name=MODEL)
-    request.inputs.add(name="X", datatype="FP32", shape=[rows, FEATURES])
+    request.inputs.add(name=INPUT, datatype="FP32", shape=[rows, FEATURES])
     request.raw_input_contents.append(digits[:rows].astype(np.float32).tobytes())
     return request.SerializeToString()
 
@@ -88,11 +85,12 @@ class Rounds:
 
     def beside(self, limit: Target, limit_name: str, request: bytes, rows: int = 1) -> list[Comparison]:
         """ModelInfer on both."""
+        name, client = (self._name, self._client) if rows == 1 else ("python", python_client)
         return versus(
-            lambda: self._load(self._ours, request, INFER),
-            lambda: self._load(limit, request, INFER),
+            lambda: measure(self._ours, request, self._seconds, client, INFER),
+            lambda: measure(limit, request, self._seconds, client, INFER),
             limit_name,
-            client=self._name,
+            client=name,
             what=f"gRPC unary {rows}x{FEATURES}, {CONCURRENCY} at once",
             rounds=self._rounds,
             unit="requests" if rows == 1 else "rows",
@@ -102,16 +100,13 @@ class Rounds:
     def streams(self, request: bytes) -> list[Comparison]:
         """Our streams beside our own unary calls."""
         return versus(
-            lambda: self._load(self._ours, request, STREAM),
-            lambda: self._load(self._ours, request, INFER),
+            lambda: measure(self._ours, request, self._seconds, self._client, STREAM),
+            lambda: measure(self._ours, request, self._seconds, self._client, INFER),
             "unary of ferry-server",
             client=self._name,
             what=f"gRPC streams 1x{FEATURES}, {CONCURRENCY} at once",
             rounds=self._rounds,
         )
-
-    def _load(self, target: Target, request: bytes, method: str) -> Load:
-        return measure(target, request, self._seconds, self._client, method)
 
 
 def measurements(stack: ExitStack, folder: Path, *, quick: bool) -> Iterator[Comparison]:
@@ -125,10 +120,13 @@ def measurements(stack: ExitStack, folder: Path, *, quick: bool) -> Iterator[Com
     size = reply_size(ours, one)
     bare = stack.enter_context(echo_server(INFER, size))
     running = stack.enter_context(echo_server(INFER, size, model_file))
-    bare_many = stack.enter_context(echo_server(INFER, reply_size(ours, many)))
+    large = reply_size(ours, many)
+    bare_many = stack.enter_context(echo_server(INFER, large))
+    running_many = stack.enter_context(echo_server(INFER, large, model_file, MANY_ROWS))
     yield from rounds.beside(bare, "grpc.aio echo", one)
     yield from rounds.beside(running, "grpc.aio echo + model run", one)
     yield from rounds.beside(bare_many, "grpc.aio echo", many, MANY_ROWS)
+    yield from rounds.beside(running_many, "grpc.aio echo + model run", many, MANY_ROWS)
     yield from rounds.streams(one)
 
 

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from bench.grpc_unary import FEATURES, MODEL, digits_model
 from protos.grpc_service_pb2 import ModelInferRequest
+from trainer.export import INPUT
 
 WIDTH = 4000
 """A square matrix of so many float32 has 64 MB."""
@@ -20,12 +21,13 @@ WIDTH = 4000
 def digits_versions(count: int) -> Iterator[bytes]:
     """The digits classifier; each version leans a little more towards the first class."""
     model = onnx.load_from_string(digits_model())
-    kept = next(tensor for tensor in model.graph.initializer if tensor.name == "intercept")
-    intercept = numpy_helper.to_array(kept).copy()
-    intercept[1] = 0.0  # two classes that the average row is undecided between
+    classifier = {attribute.name: attribute.floats for attribute in model.graph.node[0].attribute}
+    intercepts, weights = classifier["intercepts"], np.array(classifier["coefficients"])
+    scores = weights.reshape(-1, FEATURES) @ average_row()[0] + intercepts
+    begin = np.array(intercepts) - scores
+    intercepts[1] = begin[1]  # two classes that the average row is undecided between
     for number in range(count):
-        intercept[0] = 0.005 * number - 2.5
-        kept.CopyFrom(numpy_helper.from_array(intercept, kept.name))
+        intercepts[0] = begin[0] + 0.005 * number - 2.5
         yield model.SerializeToString()
 
 
@@ -39,14 +41,14 @@ def wide_versions(count: int) -> Iterator[bytes]:
     }
     kept = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()]
     nodes = [
-        helper.make_node("MatMul", ["X", "narrow"], ["a"]),
+        helper.make_node("MatMul", [INPUT, "narrow"], ["a"]),
         helper.make_node("Relu", ["a"], ["b"]),
         helper.make_node("MatMul", ["b", "wide"], ["c"]),
         helper.make_node("Relu", ["c"], ["d"]),
         helper.make_node("MatMul", ["d", "last"], ["e"]),
         helper.make_node("Add", ["e", "number"], ["y"]),
     ]
-    inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["rows", FEATURES])]
+    inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["rows", FEATURES])]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])]
     for version in range(count):
         number = numpy_helper.from_array(np.array([version], np.float32), "number")
@@ -65,6 +67,6 @@ def average_row() -> npt.NDArray[np.float32]:
 def average_request() -> bytes:
     """That row as a request."""
     request = ModelInferRequest(model_name=MODEL)
-    request.inputs.add(name="X", datatype="FP32", shape=[1, FEATURES])
+    request.inputs.add(name=INPUT, datatype="FP32", shape=[1, FEATURES])
     request.raw_input_contents.append(average_row().tobytes())
     return request.SerializeToString()

@@ -7,11 +7,17 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_socket
 
 from deploy.stack.local import Addresses, LocalStack
 from registry.stores import Store, open_store
+from tests.stack_ports import private_ports
+
+# a test that takes long on a busy machine has found nothing
+hypothesis.settings.register_profile("any-pace", deadline=None)
+hypothesis.settings.load_profile("any-pace")
 
 
 def pytest_configure() -> None:
@@ -29,6 +35,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest_socket.enable_socket()
     else:
         pytest_socket.disable_socket(allow_unix_socket=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_cache_of_the_user(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    # integration tests keep it: what a local stack has downloaded lies there
+    if not request.node.get_closest_marker("integration"):
+        monkeypatch.delenv("FERRY_CACHE", raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +71,15 @@ def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack
 
 
 @pytest.fixture(scope="session")
-def minio(local_stack: LocalStack) -> Iterator[Addresses]:
+def ports() -> dict[str, int]:
+    """The ports of the stack: tests that run beside these have stacks of their own."""
+    return private_ports()
+
+
+@pytest.fixture(scope="session")
+def minio(local_stack: LocalStack, ports: dict[str, int]) -> Iterator[Addresses]:
     """A running MinIO, its credentials in the environment."""
-    addresses = local_stack.up(["minio"])
+    addresses = local_stack.up(["minio"], ports=ports)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", addresses.access_key)
         patch.setenv("AWS_SECRET_ACCESS_KEY", addresses.secret_key)
@@ -68,15 +87,15 @@ def minio(local_stack: LocalStack) -> Iterator[Addresses]:
 
 
 @pytest.fixture(scope="session")
-def kafka(local_stack: LocalStack, minio: Addresses) -> Addresses:
+def kafka(local_stack: LocalStack, minio: Addresses, ports: dict[str, int]) -> Addresses:
     """A running Kafka beside MinIO."""
-    return local_stack.up(["kafka", "minio"])
+    return local_stack.up(["kafka", "minio"], ports=ports)
 
 
 @pytest.fixture(scope="session")
-def stack(local_stack: LocalStack, kafka: Addresses) -> LocalStack:
+def stack(local_stack: LocalStack, kafka: Addresses, ports: dict[str, int]) -> LocalStack:
     """The whole stack: Kafka, MinIO and a Flink session cluster."""
-    local_stack.up()
+    local_stack.up(ports=ports)
     return local_stack
 
 

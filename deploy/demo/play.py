@@ -15,7 +15,14 @@ from sklearn.datasets import load_digits
 from deploy.demo.caller import Caller
 from deploy.demo.display import Display
 from deploy.demo.errors import DemoFailedError
-from deploy.demo.services import ScoringJob, Service, command_path, run_to_end, running
+from deploy.demo.services import (
+    ScoringJob,
+    Service,
+    command_path,
+    interrupts_held,
+    run_to_end,
+    running,
+)
 from deploy.demo.snapshot import Observer, Snapshot
 from deploy.demo.streamwatch import StreamWatch
 from deploy.demo.summary import faults, summarise
@@ -110,8 +117,9 @@ def stage(stack: LocalStack, plan: Plan, display: Display) -> Iterator[Stage]:
         cleanup.enter_context(running(services))
 
         def begin(name: str, *command: str) -> Service:
-            service = Service.start(name, [command_path(command[0]), *command[1:]], environ, logs)
-            services.append(service)
+            with interrupts_held():
+                service = Service.start(name, [command_path(command[0]), *command[1:]], environ, logs)
+                services.append(service)
             return service
 
         display.say("starting the trainer, the feed and the server")

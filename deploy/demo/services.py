@@ -70,6 +70,19 @@ class Service:
 
 
 @contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of this: a process that was started and is in no list yet, nobody stops."""
+    held: list[int] = []
+    usual = signal.signal(signal.SIGINT, lambda number, _frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if held:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
 def running(services: list[Service]) -> Iterator[None]:
     """On leaving, stop whatever `services` holds by then, the last one first."""
     try:

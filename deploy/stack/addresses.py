@@ -12,6 +12,7 @@ from deploy.stack.errors import StackUsageError
 KAFKA_VARIABLE = "FERRY_KAFKA"
 STORE_VARIABLE = "FERRY_STORE"
 FLINK_VARIABLE = "FERRY_FLINK"
+METRICS_VARIABLE = "FERRY_FLINK_METRICS"
 
 MODELS_BUCKET = "models"
 FLINK_BUCKET = "flink"
@@ -25,6 +26,7 @@ class Addresses:
         kafka: bootstrap server as host:port.
         store: registry store as a URL, `s3://models?endpoint=http://127.0.0.1:9000` or `file:///folder`.
         flink: URL of the job manager's REST interface.
+        flink_metrics: URL of the task manager's metrics, for Prometheus.
         access_key: user of the object store.
         secret_key: its password.
         flink_home: the Flink distribution whose `bin/flink` talks to this cluster.
@@ -34,6 +36,7 @@ class Addresses:
     kafka: str = ""
     store: str = ""
     flink: str = ""
+    flink_metrics: str = ""
     access_key: str = ""
     secret_key: str = field(default="", repr=False)
     flink_home: Path | None = None
@@ -45,6 +48,7 @@ class Addresses:
             KAFKA_VARIABLE: self.kafka,
             STORE_VARIABLE: self.store,
             FLINK_VARIABLE: self.flink,
+            METRICS_VARIABLE: self.flink_metrics,
             **credentials_environ(Credentials(self.access_key, self.secret_key)),
         }
         return {name: value for name, value in every.items() if value}

@@ -14,7 +14,7 @@ PROCESSES_OF: dict[str, tuple[str, ...]] = {
 LISTENERS_OF: dict[str, tuple[Listener, ...]] = {
     "kafka": (kafka.BROKER, kafka.CONTROLLER),
     "minio": (minio.API,),
-    "flink": (flink.REST, flink.RPC),
+    "flink": (flink.REST, flink.RPC, flink.TASK_METRICS, flink.JOB_METRICS),
 }
 PARTS: tuple[str, ...] = tuple(PROCESSES_OF)
 PROCESSES: tuple[str, ...] = tuple(name for names in PROCESSES_OF.values() for name in names)

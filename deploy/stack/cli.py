@@ -1,4 +1,4 @@
-"""The command line of the local stack: `ferry-stack up | down | status | logs | env | flink`."""
+"""The command line of the local stack: `ferry-stack up | down | status | logs | env | flink | sql`."""
 
 import signal
 import subprocess
@@ -142,6 +142,21 @@ def env() -> None:
 def run_flink(context: typer.Context) -> None:
     """Run Flink's own command line against this stack's cluster; everything after `flink` is passed on."""
     command, environ = LocalStack().flink_command(*context.args)
+    raise typer.Exit(subprocess.run(command, env=environ, check=False).returncode)
+
+
+@app.command(
+    "sql",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    epilog="Examples: `ferry-stack sql --functions functions.toml` · "
+    '`ferry-stack sql --functions functions.toml -e "SELECT Predict(a, b) FROM t"`',
+)
+def run_sql(context: typer.Context) -> None:
+    """Run `ferry-sql` against this stack's cluster; everything after `sql` is passed on."""
+    _, environ = LocalStack().flink_command()
+    command = [sys.executable, "-m", "flink_scoring.sql.cli", *context.args]
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the client to answer
     raise typer.Exit(subprocess.run(command, env=environ, check=False).returncode)
 
 

@@ -47,6 +47,7 @@ def show_addresses(addresses: Addresses) -> None:
     table.add_row("Kafka", addresses.kafka or "-")
     table.add_row("store", addresses.store or "-")
     table.add_row("Flink", addresses.flink or "-")
+    table.add_row("metrics", addresses.flink_metrics or "-")
     console.print(table)
     console.print(f"\n{escape(addresses.exports())}", soft_wrap=True, end="")
     console.print('\n[dim]in a shell:[/dim] eval "$(ferry-stack env)"')

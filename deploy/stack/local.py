@@ -16,7 +16,7 @@ from deploy.stack.home import StackHome, cache_folder
 from deploy.stack.launch import Awaited, Launch, wait_until_ready
 from deploy.stack.locking import exclusive
 from deploy.stack.parts import flink, minio
-from deploy.stack.ports import choose_ports
+from deploy.stack.ports import choose_port, choose_ports
 from deploy.stack.starter import Starter
 from deploy.stack.state import StackState, load_state, save_state
 from deploy.stack.status import PartStatus, observe
@@ -134,12 +134,14 @@ class LocalStack:
         Raises:
             StackUsageError: there is no such part, or it never ran.
             PartFailedError: it did not become ready.
+            PortTakenError: another server has taken its port meanwhile.
         """
         names = frozenset(processes_called(name))
         with self._changing() as state:
             missing = names - set(state.processes)
             if missing:
                 raise StackUsageError(f"{', '.join(sorted(missing))} never ran here: use `ferry-stack up`")
+            _require_ports(state, names - _alive(state))
             self._start(state, names, external_parts(self._environ, state.ports), progress)
 
     def flink_command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
@@ -187,7 +189,12 @@ class LocalStack:
             [each for part in parts if part not in running for each in LISTENERS_OF[part]],
             wanted=wanted,
             last=state.ports,
-            running={each.name: state.ports[each.name] for part in running for each in LISTENERS_OF[part]},
+            running={
+                each.name: state.ports[each.name]
+                for part in running
+                for each in LISTENERS_OF[part]
+                if each.name in state.ports  # a stack that an older release started has fewer
+            },
         )
         for choice in choices:
             if choice.instead_of is not None:
@@ -258,6 +265,7 @@ class LocalStack:
             kafka=external.kafka or (own.kafka if "kafka" in alive else ""),
             store=external.store or (own.store if has_minio else ""),
             flink=external.flink or (own.flink if has_flink else ""),
+            flink_metrics=_metrics_address(state, alive),
             access_key=state.access_key if has_minio else "",
             secret_key=state.secret_key if has_minio else "",
             flink_home=home,
@@ -265,6 +273,18 @@ class LocalStack:
             if home
             else {},
         )
+
+
+def _require_ports(state: StackState, starting: frozenset[str]) -> None:
+    """Require that no other server, which would answer in its place, has the port of a part that starts."""
+    for part in starting & set(LISTENERS_OF):
+        for listener in LISTENERS_OF[part]:
+            choose_port(listener, wanted=state.ports[listener.name], last=None, taken=frozenset())
+
+
+def _metrics_address(state: StackState, alive: frozenset[str]) -> str:
+    port = state.ports.get(flink.TASK_METRICS.name)
+    return flink.metrics_url(port) if port is not None and flink.TASK_MANAGER in alive else ""
 
 
 def _alive(state: StackState) -> frozenset[str]:

@@ -13,7 +13,7 @@ from deploy.stack.home import StackHome
 from deploy.stack.launch import Launch
 from deploy.stack.parts import flink, kafka, minio
 from deploy.stack.parts.flink_config import FlinkSettings, java_options_of
-from deploy.stack.ports import LOOPBACK
+from deploy.stack.ports import LOOPBACK, Listener, any_free
 from deploy.stack.state import StackState
 from deploy.stack.tools import find_java_home
 
@@ -51,6 +51,7 @@ class Starter:
             flink.find_distribution()
             self._cache.jars(versions.FLINK_KAFKA_CONNECTOR, self._progress)
             self._cache.jars(versions.FLINK_S3_FILESYSTEM, self._progress)
+            self._cache.jars(versions.FLINK_SQL_GATEWAY, self._progress)
         if minio.NAME in names:
             self._cache.minio(self._progress)
 
@@ -104,7 +105,13 @@ class Starter:
 
     def _job_manager(self, state: StackState) -> Launch:
         folders, environ = self._flink()
-        return flink.job_manager(folders, environ, rest_url(state), self._home.log_of(flink.JOB_MANAGER))
+        return flink.job_manager(
+            folders,
+            environ,
+            rest_url(state),
+            self._home.log_of(flink.JOB_MANAGER),
+            metrics_port=_metrics_port(state, flink.JOB_METRICS),
+        )
 
     def _task_manager(self, state: StackState) -> Launch:
         folders, environ = self._flink()
@@ -112,7 +119,14 @@ class Starter:
         resource_id = f"taskmanager-{secrets.token_hex(3)}"
         log = self._home.log_of(flink.TASK_MANAGER)
         environ = {**environ, **self._worker_credentials(state)}
-        return flink.task_manager(folders, environ, rest_url(state), log, resource_id)
+        return flink.task_manager(
+            folders,
+            environ,
+            rest_url(state),
+            log,
+            resource_id,
+            metrics_port=_metrics_port(state, flink.TASK_METRICS),
+        )
 
     def _worker_credentials(self, state: StackState) -> Mapping[str, str]:
         """What Python workers, which inherit the task manager's environment, sign in to the store with."""
@@ -141,12 +155,18 @@ class Starter:
             settings,
             connectors=self._cache.jars(versions.FLINK_KAFKA_CONNECTOR, self._progress),
             filesystems=self._cache.jars(versions.FLINK_S3_FILESYSTEM, self._progress),
+            tools=self._cache.jars(versions.FLINK_SQL_GATEWAY, self._progress),
         )
 
 
 def rest_url(state: StackState) -> str:
     """The job manager's REST URL."""
     return f"http://{LOOPBACK}:{state.ports.get(flink.REST.name)}"
+
+
+def _metrics_port(state: StackState, listener: Listener) -> int:
+    # one that an older release started has no such port yet
+    return state.ports.setdefault(listener.name, any_free())
 
 
 def object_store(state: StackState, external: External, environ: Mapping[str, str]) -> ObjectStore | None:

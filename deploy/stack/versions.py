@@ -52,3 +52,10 @@ FLINK_S3_FILESYSTEM: Final = JarSet(
     alone=(f"org.apache.flink:flink-s3-fs-presto:{FLINK}",),
     digest="61294e67c9403e308c3d55dff570d655b9bc3334b6b38195d033fbac17979e95",
 )
+FLINK_SQL_GATEWAY: Final = JarSet(
+    name=f"flink-sql-gateway-{FLINK}",
+    with_dependencies=(),
+    # the SQL client is a part of the apache-flink wheel, the gateway that it talks to is not
+    alone=(f"org.apache.flink:flink-sql-gateway:{FLINK}",),
+    digest="f93c58ef03185911b21924fa2944379a67dac9c89ce2daf297d92bb050bf3a53",
+)

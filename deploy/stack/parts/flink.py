@@ -13,13 +13,15 @@ from pathlib import Path
 from deploy.stack import http_probe
 from deploy.stack.errors import MissingToolError
 from deploy.stack.launch import Launch
-from deploy.stack.parts.flink_config import LOG_CONFIG, SLOTS, FlinkSettings, render_config
-from deploy.stack.ports import Listener
+from deploy.stack.parts.flink_config import LOG_CONFIG, METRICS_PORT, SLOTS, FlinkSettings, render_config
+from deploy.stack.ports import LOOPBACK, Listener
 
 JOB_MANAGER = "jobmanager"
 TASK_MANAGER = "taskmanager"
 REST = Listener("flink", "Flink", default=8081, flag="--flink-port", variable="FERRY_FLINK")
 RPC = Listener("flink-rpc", "Flink's job manager")
+TASK_METRICS = Listener("flink-metrics", "the task manager's metrics", default=9249)
+JOB_METRICS = Listener("jobmanager-metrics", "the job manager's metrics", default=9250)
 
 _IDENT, _HOSTNAME = "ferry", "local"  # parts of the log names that Flink's scripts make
 _DEADLINE_S = 120.0
@@ -64,6 +66,7 @@ class FlinkFolders:
             "FLINK_HOME": str(self.distribution),
             "FLINK_CONF_DIR": str(self.conf),
             "FLINK_LIB_DIR": str(self.root / "lib"),
+            "FLINK_OPT_DIR": str(self.root / "opt"),
             "FLINK_PLUGINS_DIR": str(self.root / "plugins"),
             "FLINK_LOG_DIR": str(self.root / "log"),
             "FLINK_PID_DIR": str(self.root / "pid"),
@@ -85,10 +88,15 @@ def find_distribution() -> Path:
 
 
 def write_folders(
-    folders: FlinkFolders, settings: FlinkSettings, *, connectors: list[Path], filesystems: list[Path]
+    folders: FlinkFolders,
+    settings: FlinkSettings,
+    *,
+    connectors: list[Path],
+    filesystems: list[Path],
+    tools: list[Path],
 ) -> None:
     """Make the folders anew: links to the wheel's jars and ours, and the configuration."""
-    for name in ("conf", "lib", "plugins", "log", "pid", "tmp"):
+    for name in ("conf", "lib", "opt", "plugins", "log", "pid", "tmp"):
         shutil.rmtree(folders.root / name, ignore_errors=True)
     for name in ("log", "pid", "tmp"):
         (folders.root / name).mkdir(parents=True)
@@ -100,6 +108,7 @@ def write_folders(
         folders.root / "plugins",
     )
     _link_all(filesystems, folders.root / "plugins" / "s3-fs-presto")
+    _link_all([*(folders.distribution / "opt").iterdir(), *tools], folders.root / "opt")
     write_config(folders, settings)
 
 
@@ -113,12 +122,15 @@ def write_config(folders: FlinkFolders, settings: FlinkSettings) -> None:
     config.write_text(render_config(settings))
 
 
-def job_manager(folders: FlinkFolders, environ: Mapping[str, str], rest: str, log: Path) -> Launch:
+def job_manager(
+    folders: FlinkFolders, environ: Mapping[str, str], rest: str, log: Path, *, metrics_port: int
+) -> Launch:
     """How to start the job manager; ready when its REST interface answers."""
     _show_log_in_web_page(folders, "standalonesession", log)
+    start = [folders.program("jobmanager.sh"), "start-foreground"]
     return Launch(
         name=JOB_MANAGER,
-        command=[folders.program("jobmanager.sh"), "start-foreground"],
+        command=[*start, "-D", f"{METRICS_PORT}={metrics_port}"],
         environ=environ,
         folder=folders.root,
         address=rest,
@@ -128,20 +140,32 @@ def job_manager(folders: FlinkFolders, environ: Mapping[str, str], rest: str, lo
 
 
 def task_manager(
-    folders: FlinkFolders, environ: Mapping[str, str], rest: str, log: Path, resource_id: str
+    folders: FlinkFolders,
+    environ: Mapping[str, str],
+    rest: str,
+    log: Path,
+    resource_id: str,
+    *,
+    metrics_port: int,
 ) -> Launch:
     """How to start the task manager; ready when the job manager counts its slots."""
     _show_log_in_web_page(folders, "taskexecutor", log)
     start = [folders.program("taskmanager.sh"), "start-foreground"]
+    resource = f"taskmanager.resource-id={resource_id}"
     return Launch(
         name=TASK_MANAGER,
-        command=[*start, "-D", f"taskmanager.resource-id={resource_id}"],
+        command=[*start, "-D", resource, "-D", f"{METRICS_PORT}={metrics_port}"],
         environ=environ,
         folder=folders.root,
-        address=f"{SLOTS} slots",
+        address=f"{SLOTS} slots, {metrics_url(metrics_port)}",
         ready=lambda: has_registered(rest, resource_id),
         deadline_s=_DEADLINE_S,
     )
+
+
+def metrics_url(port: int) -> str:
+    """Where Prometheus reads the metrics of a job or task manager."""
+    return f"http://{LOOPBACK}:{port}/metrics"
 
 
 def answers(rest: str) -> bool:

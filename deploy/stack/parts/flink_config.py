@@ -8,6 +8,9 @@ from deploy.stack.addresses import FLINK_BUCKET, ObjectStore
 
 SLOTS = 2
 
+METRICS_PORT = "metrics.reporter.prometheus.port"
+"""The setting that differs between the job manager and the task manager of one machine."""
+
 LOG_CONFIG = """\
 # one log per process: the console, which is that process's log file
 rootLogger.level = INFO
@@ -57,11 +60,14 @@ def render_config(settings: FlinkSettings) -> str:
         **_memory(),
         **_recovery(),
         **_checkpoints(settings),
+        **_metrics(),
         "parallelism.default": 1,
         "taskmanager.numberOfTaskSlots": SLOTS,
         "io.tmp.dirs": settings.scratch,
         "env.java.home": settings.java_home,
         "env.java.opts.all": settings.java_options,
+        # what goes to Python at once is an array of half a megabyte; in regions of one, each counts as huge
+        "env.java.opts.taskmanager": "-XX:G1HeapRegionSize=8m",
         # the client lives for seconds: compiling it well costs more than it gives
         "env.java.opts.client": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         # the client ships flink-python with every job: unless the one in lib wins, its classes stay for ever
@@ -91,8 +97,8 @@ def _addresses(settings: FlinkSettings) -> Mapping[str, object]:
         "taskmanager.bind-host": settings.host,
         "rest.address": settings.host,
         "rest.port": settings.rest_port,
+        # without a bind-port, which the SQL client would take for its own
         "rest.bind-address": settings.host,
-        "rest.bind-port": settings.rest_port,
     }
 
 
@@ -123,6 +129,16 @@ def _recovery() -> Mapping[str, object]:
         "restart-strategy.exponential-delay.backoff-multiplier": 1.5,
         "restart-strategy.exponential-delay.reset-backoff-threshold": "1 min",
         "restart-strategy.exponential-delay.jitter-factor": 0.1,
+    }
+
+
+def _metrics() -> Mapping[str, object]:
+    # the reporter is among the distribution's plugins; it listens on every interface and knows no other way
+    return {
+        "metrics.reporters": "prometheus",
+        "metrics.reporter.prometheus.factory.class": (
+            "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
+        ),
     }
 
 

@@ -18,7 +18,7 @@ from deploy.stack import process
 from deploy.stack.addresses import Addresses
 from deploy.stack.errors import PartUnreachableError, PortTakenError, StackUsageError
 from deploy.stack.local import LocalStack
-from deploy.stack.parts import kafka
+from deploy.stack.parts import flink, kafka
 from deploy.stack.ports import LOOPBACK, any_free, is_free
 from deploy.stack.state import load_state
 from deploy.stack.status import Condition
@@ -104,13 +104,34 @@ def test_up_again_changes_nothing(stack: LocalStack, addresses: Addresses) -> No
 
 def test_everything_listens_to_this_machine_only(stack: LocalStack, addresses: Addresses) -> None:
     listening = [
-        connection.laddr.ip
+        (connection.laddr.port, connection.laddr.ip)
         for each in process.marked(mark_of(stack))
         for connection in each.net_connections(kind="tcp")
         if connection.status == psutil.CONN_LISTEN
     ]
     assert listening
-    assert all(ip_address(ip.removeprefix("::ffff:")).is_loopback for ip in listening)
+    ports = load_state(stack.home.state_file).ports
+    # Flink's Prometheus reporter cannot be told where to listen
+    elsewhere = {ports[flink.TASK_METRICS.name], ports[flink.JOB_METRICS.name]}
+    assert {port for port, ip in listening if not _is_loopback(ip)} <= elsewhere
+    assert not elsewhere - {port for port, _ in listening}
+
+
+def _is_loopback(ip: str) -> bool:
+    return ip_address(ip.removeprefix("::ffff:")).is_loopback
+
+
+def test_a_part_whose_port_another_server_has_taken_is_not_thought_to_be_back(stack: LocalStack) -> None:
+    port = int(stack.addresses().store.rpartition(":")[2])
+    stack.kill_part("minio")
+    try:
+        with socket.socket() as other:
+            other.bind((LOOPBACK, port))
+            other.listen()
+            with pytest.raises(PortTakenError, match=f"port {port} for MinIO is taken"):
+                stack.start_part("minio")
+    finally:
+        stack.start_part("minio")
 
 
 def test_a_running_part_is_not_moved_to_another_port(stack: LocalStack, addresses: Addresses) -> None:

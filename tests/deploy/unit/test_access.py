@@ -44,6 +44,15 @@ def test_a_consumer_may_be_let_write_the_ledger_too() -> None:
     assert granted(policy, "s3:PutObject") == {f"{ARN}consumers/grpc-*.json", f"{ARN}models/*/refusals/*"}
 
 
+@pytest.mark.parametrize("service", Service)
+def test_a_scoring_job_may_be_let_keep_the_timelines_of_its_pipeline(service: Service) -> None:
+    policy = render(Role.CONSUMER, LOCATION, consumer="flink-*", pipeline="digits", service=service)
+    for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"):
+        assert f"{ARN}jobs/digits/*" in granted(policy, action)
+    assert not any("<" in text for text in strings(policy))
+    assert f"{ARN}jobs/digits/*" not in granted(render(Role.CONSUMER, LOCATION, consumer="x"), "s3:GetObject")
+
+
 def test_a_trainer_deletes_nothing_of_the_registry() -> None:
     policy = render(Role.TRAINER, LOCATION)
     assert granted(policy, "s3:DeleteObject") == {f"{ARN}doctor/*", f"{ARN}garbage/sha256/*"}
@@ -98,6 +107,8 @@ def test_a_consumer_that_could_be_anyone_is_refused(consumer: str | None) -> Non
         (Role.OPERATOR, {"record_refusals": True}),
         (Role.OPERATOR, {"model": "digits"}),
         (Role.TRAINER, {"model": "*"}),
+        (Role.TRAINER, {"pipeline": "digits"}),
+        (Role.CONSUMER, {"consumer": "flink-*", "pipeline": "*"}),
     ],
 )
 def test_options_that_do_not_fit_the_role_are_refused(role: Role, options: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from deploy.stack import versions
+from deploy.stack.parts import flink, flink_config
 
 COMPOSE = Path(__file__).parents[4] / "deploy" / "compose.yaml"
 
@@ -25,3 +26,12 @@ def test_containers_are_reached_from_this_machine_only(services: dict[str, Any])
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_flink_tells_its_metrics_to_prometheus(services: dict[str, Any]) -> None:
+    for name, port in (
+        ("jobmanager", flink.JOB_METRICS.default),
+        ("taskmanager", flink.TASK_METRICS.default),
+    ):
+        assert f"127.0.0.1:{port}:9249" in services[name]["ports"]
+        assert f"{flink_config.METRICS_PORT}: 9249" in services[name]["environment"]["FLINK_PROPERTIES"]

@@ -5,8 +5,8 @@ from ruamel.yaml import YAML
 
 from deploy.stack.addresses import Credentials, ObjectStore
 from deploy.stack.parts import kafka, minio
-from deploy.stack.parts.flink import FlinkFolders
-from deploy.stack.parts.flink_config import FlinkSettings, java_options_of, render_config
+from deploy.stack.parts.flink import FlinkFolders, metrics_url
+from deploy.stack.parts.flink_config import METRICS_PORT, FlinkSettings, java_options_of, render_config
 
 S3 = ObjectStore("http://127.0.0.1:9000", Credentials("user", "it's: #secret"))
 
@@ -64,6 +64,15 @@ def test_flink_listens_to_this_machine_only() -> None:
     bound = {name: value for name, value in config.items() if name.endswith(("bind-host", "bind-address"))}
     assert set(bound.values()) == {"127.0.0.1"}
     assert len(bound) == 3
+
+
+def test_flink_shows_its_metrics_to_prometheus() -> None:
+    config = flink_config(S3)
+    assert config["metrics.reporters"] == "prometheus"
+    assert str(config["metrics.reporter.prometheus.factory.class"]).endswith("PrometheusReporterFactory")
+    assert METRICS_PORT == "metrics.reporter.prometheus.port"
+    assert METRICS_PORT not in config, "the job manager and the task manager of one machine have one each"
+    assert metrics_url(9249) == "http://127.0.0.1:9249/metrics"
 
 
 def test_flink_keeps_checkpoints_on_the_object_store() -> None:
