@@ -44,11 +44,11 @@ lint: install ## ruff, mypy, import-linter
 	$(RUN)mypy
 	$(RUN)lint-imports
 
-unit: install ## tests without a socket, in seconds
-	$(RUN)pytest -m "not integration" -n 2
+unit: install ## tests without a socket, in a minute
+	$(RUN)pytest -m "not integration" --ignore-glob='*/integration' -n 3
 
-integration: install ## tests on a real Kafka, MinIO and Flink
-	$(RUN)pytest -m integration
+integration: install ## tests on a real Kafka, MinIO and Flink, two files at a time, each with a stack of its own
+	$(RUN)pytest -m integration -n 2 --dist loadfile
 
 bench: install ## benchmarks, each beside its limit
 	$(RUN)python -m bench
