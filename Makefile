@@ -13,7 +13,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 PACKAGES := registry model_runtime streams trainer flink_scoring grpc_server protos deploy
 
-.PHONY: help install demo test lint unit integration bench protos format clean
+.PHONY: help install parts demo test lint unit integration bench protos format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,7 +47,10 @@ lint: install ## ruff, mypy, import-linter
 unit: install ## tests without a socket, in a minute
 	$(RUN)pytest -m "not integration" --ignore-glob='*/integration' -n 3
 
-integration: install ## tests on a real Kafka, MinIO and Flink, two files at a time, each with a stack of its own
+parts: install ## what the local stack needs: fetched and built once, MinIO for some minutes
+	@$(RUN)ferry-stack install
+
+integration: parts ## tests on a real Kafka, MinIO and Flink, two files at a time, each with a stack of its own
 	$(RUN)pytest -m integration -n 2 --dist loadfile
 
 bench: install ## benchmarks, each beside its limit

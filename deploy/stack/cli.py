@@ -1,4 +1,4 @@
-"""The command line of the local stack: `ferry-stack up | down | status | logs | env | flink | sql`."""
+"""The command line of the local stack: `ferry-stack install | up | down | status | logs | …`."""
 
 import signal
 import subprocess
@@ -35,7 +35,20 @@ app = typer.Typer(
 )
 
 
+Parts = Annotated[str, typer.Option("--only", help=f"Which parts: {', '.join(PARTS)}, with commas between.")]
+ALL_PARTS = ",".join(PARTS)
 Port = Annotated[int | None, typer.Option(min=1, max=65535, show_default="its usual or a free one")]
+
+
+@app.command(epilog="Examples: `ferry-stack install` · `ferry-stack install --only minio`")
+def install(only: Parts = ALL_PARTS) -> None:
+    """Fetch and build what the parts need, and start nothing.
+
+    That takes minutes once; `ferry-stack up` then needs no network.
+    """
+    with narrated("installing") as progress:
+        LocalStack().install(_names(only), progress=progress)
+    console.print("installed")
 
 
 @app.command(
@@ -43,9 +56,7 @@ Port = Annotated[int | None, typer.Option(min=1, max=65535, show_default="its us
     "`ferry-stack up --kafka-port 19092`"
 )
 def up(
-    only: Annotated[
-        str, typer.Option(help=f"The parts to start, with commas between: {', '.join(PARTS)}.")
-    ] = ",".join(PARTS),
+    only: Parts = ALL_PARTS,
     kafka_port: Port = None,
     minio_port: Port = None,
     flink_port: Port = None,

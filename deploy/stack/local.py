@@ -77,6 +77,21 @@ class LocalStack:
             self._start(state, wanted, external, progress)
             return self._addresses(state)
 
+    def install(self, parts: Iterable[str] = PARTS, *, progress: Progress = _silent) -> None:
+        """Bring what these parts need into the cache, start nothing; parts that run elsewhere need nothing.
+
+        Args:
+            parts: any of `kafka`, `minio`, `flink`.
+            progress: told in a few words what is being done.
+
+        Raises:
+            StackUsageError: a part is unknown, a tool is missing.
+            InstallError: a download or a build failed.
+        """
+        external = external_parts(self._environ, self._state().ports)
+        mine = [part for part in check_parts(parts) if not external.address_of(part)]
+        self._starter(progress).install(frozenset(name for part in mine for name in PROCESSES_OF[part]))
+
     def down(self, *, wipe: bool = False, progress: Progress = _silent) -> None:
         """Stop exactly what `up` started.
 

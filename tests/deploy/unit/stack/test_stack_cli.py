@@ -43,14 +43,14 @@ def record_of(pid: int, created: float, log: Path) -> dict[str, object]:
     return {"pid": pid, "created": created, "log": str(log), "address": "127.0.0.1:1"}
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "logs", "env", "flink"])
+@pytest.mark.parametrize("command", ["install", "up", "down", "status", "logs", "env", "flink"])
 def test_every_command_is_in_the_help(run: Run, command: str) -> None:
     code, out, _ = run("--help")
     assert code == 0
     assert command in out
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "logs", "env"])
+@pytest.mark.parametrize("command", ["install", "up", "down", "status", "logs", "env"])
 def test_every_command_shows_an_example(run: Run, command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
@@ -175,3 +175,18 @@ def test_flinks_own_command_needs_a_cluster(home: StackHome, run: Run) -> None:
     code, _, err = run("flink", "list", "--help")
     assert code == 2
     assert "runs no Flink" in err
+
+
+def test_parts_that_run_elsewhere_are_not_installed(
+    home: StackHome, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FERRY_KAFKA", "127.0.0.1:9")
+    monkeypatch.setenv("FERRY_STORE", "s3://bucket?endpoint=http://127.0.0.1:9")
+    assert run("install", "--only", "kafka,minio")[0] == 0
+    assert not (home.root.parent / "cache").exists()
+
+
+def test_an_unknown_part_is_not_installed(home: StackHome, run: Run) -> None:
+    code, _, err = run("install", "--only", "redis")
+    assert code == 2
+    assert "redis" in err
