@@ -25,12 +25,15 @@ from streams.pipeline import Pipeline, parse_pipeline
 from streams.scored import ScoredRecord, decode_scored
 
 LARGEST = 8_000_000
-SUBMIT_DEADLINE = 90.0
+READ_DEADLINE = 180.0
+SILENCE = 30.0
+"""A consumer that gets nothing for so long is replaced: kafka-python's can lose its place while it starts."""
+SUBMIT_DEADLINE = 240.0
 
 _JOB_ID = re.compile(r"JobID ([0-9a-f]{32})")
 
 
-def wait_for(condition: Callable[[], Any], what: str, *, deadline: float = 60.0, pause: float = 0.1) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, *, deadline: float = 150.0, pause: float = 0.1) -> Any:
     """What `condition` gives as soon as it is true."""
     end = time.monotonic() + deadline
     while not (found := condition()):
@@ -174,11 +177,18 @@ class ScoringJob:
             thread.join(60)
 
     def read(
-        self, until: Callable[[Output], Any], *, deadline: float = 90.0, committed: bool = True
+        self, until: Callable[[Output], Any], *, deadline: float = READ_DEADLINE, committed: bool = True
     ) -> Output:
         """Both output topics from their beginning, until a condition holds of them."""
+        end = time.monotonic() + deadline
+        while (output := self._read_once(until, end, committed=committed)) is None:
+            pass
+        return output
+
+    def _read_once(self, until: Callable[[Output], Any], end: float, *, committed: bool) -> Output | None:
+        """By one consumer; None where it gave nothing at all for a while."""
         scoring = self.pipeline.require_scoring()
-        output, end = Output(), time.monotonic() + deadline
+        output, began = Output(), time.monotonic()
         consumer = KafkaConsumer(
             scoring.topic,
             scoring.dead_letters,
@@ -190,13 +200,16 @@ class ScoringJob:
         )
         with contextlib.closing(consumer):
             while not until(output):
-                assert time.monotonic() < end, f"after {deadline:g} s there are {len(output.seen)} outputs"
+                now = time.monotonic()
+                assert now < end, f"in time there are {len(output.seen)} outputs"
+                if not output.seen and now - began > SILENCE:
+                    return None
                 for messages in consumer.poll(timeout_ms=200).values():
                     for message in messages:
                         output.add(message, scoring.dead_letters)
         return output
 
-    def read_all(self, count: int, *, deadline: float = 90.0) -> Output:
+    def read_all(self, count: int, *, deadline: float = READ_DEADLINE) -> Output:
         """All outputs of `count` inputs, and whatever comes within the next two checkpoints."""
         complete = self.read(lambda output: len(output.seen) >= count, deadline=deadline)
         settle = time.monotonic() + 2 * self.pipeline.require_scoring().checkpoint_seconds + 1

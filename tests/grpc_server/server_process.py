@@ -22,8 +22,8 @@ from registry import Registry
 from tests.grpc_server.shop import wait_for
 
 COMMAND = str(Path(sys.executable).with_name("ferry-server"))
-START_SECONDS = 60.0
-STOP_SECONDS = 20.0
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
 ROW = np.array([[1, 2, 3, 4]], dtype=np.float32)
 
 

@@ -28,7 +28,7 @@ from registry import Registry, TrainingRecord
 from registry.names import ModelReference
 from registry.stores.memory import MemoryStore
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 def wait_for(condition: Callable[[], bool], what: str = "it", deadline: float = DEADLINE) -> None:

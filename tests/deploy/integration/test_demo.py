@@ -12,7 +12,7 @@ import orjson
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 FERRY_DEMO = Path(sys.executable).with_name("ferry-demo")
 

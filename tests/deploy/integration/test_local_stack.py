@@ -25,7 +25,7 @@ from deploy.stack.status import Condition
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
     # kafka-python reads its schemas so when it is first imported, which the stack's probe does
 ]
 

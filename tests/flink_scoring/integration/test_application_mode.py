@@ -26,7 +26,7 @@ from tests.flink_scoring.replays import (
     wait_until_scored_by,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 DRIVER = "org.apache.flink.client.python.PythonDriver"
 PATIENT = 240.0

@@ -28,7 +28,7 @@ from streams.kafka import admin_client, ensure_topics
 from streams.pipeline import Pipeline, parse_pipeline
 from tests.flink_scoring.harness import wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)
 

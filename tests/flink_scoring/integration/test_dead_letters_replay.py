@@ -16,7 +16,7 @@ import pytest
 from deploy.stack.local import LocalStack
 from tests.flink_scoring.harness import ScoringJob, digit, make_job, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from streams.kafka import ensure_topics
 from tests.flink_scoring.flink_metrics import job_metrics
 from tests.flink_scoring.harness import ScoringJob, digit, make_job, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 HOUR = 3_600_000
 WITHIN = 120

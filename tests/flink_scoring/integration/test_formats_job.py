@@ -17,7 +17,7 @@ import pytest
 from deploy.stack.local import LocalStack
 from tests.flink_scoring.harness import ScoringJob, make_job
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EVENT_TIME = 'event_time = "ts"'

@@ -14,7 +14,7 @@ from model_runtime.facts import read_facts
 from tests.flink_scoring.flink_metrics import job_metrics
 from tests.flink_scoring.harness import ScoringJob, digit, make_job, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 MakeModel = Callable[..., bytes]
 

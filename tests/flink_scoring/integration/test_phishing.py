@@ -14,7 +14,7 @@ from deploy.demo.cli import PIPELINES
 from deploy.stack.local import LocalStack
 from tests.flink_scoring.harness import ScoringJob, make_job
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 RECORDS = 1250
 

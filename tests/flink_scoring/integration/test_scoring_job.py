@@ -18,7 +18,7 @@ from registry.canary import CanarySplit
 from registry.documents import ChannelEntry, ServedModelReport
 from tests.flink_scoring.harness import Output, ScoringJob, digit, make_job, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 SWAP_LIMIT = timedelta(seconds=3)
 MakeModel = Callable[..., bytes]

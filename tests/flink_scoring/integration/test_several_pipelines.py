@@ -12,7 +12,7 @@ import pytest
 from deploy.stack.local import LocalStack
 from tests.flink_scoring.harness import ScoringJob, digit, make_job
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

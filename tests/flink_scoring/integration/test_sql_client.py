@@ -15,7 +15,7 @@ from tests.flink_scoring.sql_models import sum_model
 from tests.flink_scoring.sql_session import open_session, run_sql, sql_command
 from tests.onnx_models import linear_classifier
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 FEATURES = (
     "CREATE TABLE Features (feature1 DOUBLE, feature2 INT, feature3 DOUBLE, feature_timestamp TIMESTAMP(3)) "

@@ -15,7 +15,7 @@ from model_runtime.facts import read_facts
 from registry.catalogue import Registry
 from tests.flink_scoring.sql_models import columns_model, sum_model
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 JOB = Path(__file__).parent.parent / "sql_job.py"
 

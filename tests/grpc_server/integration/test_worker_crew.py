@@ -131,7 +131,8 @@ async def test_a_worker_that_hangs_is_replaced_in_time_though_each_count_waits_f
             while stuck.slot not in listener.lost:  # noqa: ASYNC110 - it is told to a list
                 await asyncio.sleep(0.05)
         # 12 looks, of which each comes 1.25 s after the one before
-        assert 2.5 < time.monotonic() - began < 9
+        assert 2.5 < time.monotonic() - began < 12
+        monkeypatch.undo()  # the next one may take its time to start
         await all_listen(made)
         watching.cancel()
         assert (made.restarts, listener.lost) == (1, [stuck.slot])

@@ -19,7 +19,7 @@ from tests.registry.histories import facts
 from tests.registry.log_invariants import log_of, violations
 from tests.registry.victims import MODEL, OBJECT, Ending, Order, Victims
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 CONFLICT = 4
 

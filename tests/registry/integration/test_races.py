@@ -21,7 +21,7 @@ from tests.registry.log_invariants import Attempt, Outcome, log_of, violations
 from tests.registry.racers import MODEL, RACERS, Race
 
 # seconds on a free machine; sixteen processes on a busy one take their time
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 ROUNDS = 200
 PUBLISHING_ROUNDS = 8

@@ -18,7 +18,7 @@ from model_runtime.facts import read_facts
 from registry.documents import Manifest
 from streams.kafka import admin_client
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
