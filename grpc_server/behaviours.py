@@ -1,4 +1,4 @@
-"""What grpc.aio calls for each RPC: bytes and a context to an endpoint, and its errors to statuses."""
+"""What the transport calls for each RPC, as grpc.aio would: bytes to an endpoint, its errors to statuses."""
 
 from __future__ import annotations
 
@@ -33,9 +33,6 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 Unary = Callable[[bytes, Context], Awaitable[bytes]]
 Stream = Callable[[Any, Context], Awaitable[None]]
 
-LONG_REPLY = 2**15
-"""Bytes; a longer one may wait for a slow reader after its handler has returned."""
-
 _STATUSES: dict[type[RequestError], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     NotServedError: grpc.StatusCode.NOT_FOUND,
@@ -68,25 +65,11 @@ class OpenStream:
 
 @dataclass(slots=True)
 class CallsUnderWay:
-    """The calls of a transport, counted so that it knows when none is left."""
+    """The calls of a transport that behaviours serve."""
 
     came: int = 0
     """Requests so far."""
-    running: int = 0
-    """Calls whose handlers have not returned."""
-    sending: int = 0
-    """Long replies that are not out yet, though their handlers have returned."""
     streams: set[OpenStream] = field(default_factory=set)
-
-    @property
-    def none(self) -> bool:
-        """Whether nothing is under way that a caller waits for."""
-        return self.running == 0 and self.sending == 0
-
-    def sent(self, ctx: Any) -> None:
-        """A long reply is out, or its caller gone."""
-        del ctx
-        self.sending -= 1
 
 
 def unary_behaviour(endpoint: Endpoint[Any], calls: CallsUnderWay, unpacker: Unpacker) -> Unary:
@@ -94,22 +77,14 @@ def unary_behaviour(endpoint: Endpoint[Any], calls: CallsUnderWay, unpacker: Unp
 
     async def serve(data: bytes, context: Context) -> bytes:
         calls.came += 1
-        calls.running += 1
         try:
             if data[:1] in FIRST_BYTES:
                 data = await unpacker.unpack(data)
             answer = endpoint(data, _GrpcCall(context))
-            reply = answer if isinstance(answer, bytes) else await answer
+            return answer if isinstance(answer, bytes) else await answer
         except RequestError as error:
             del data
             return await abort(context, error)
-        finally:
-            calls.running -= 1
-        if len(reply) > LONG_REPLY:
-            calls.sending += 1
-            sent: Any = calls.sent  # the stubs describe no function that would fit
-            context.add_done_callback(sent)
-        return reply
 
     return serve
 
@@ -141,13 +116,11 @@ def stream_behaviour(answers: StreamAnswers, calls: CallsUnderWay, unpacker: Unp
 
         stream = OrderedStream(answer, read, context.write, grpc.aio.EOF)
         opened = OpenStream(stream, header_in(context.invocation_metadata(), HEADER))
-        calls.running += 1
         calls.streams.add(opened)
         try:
             await stream.run()
         finally:
             calls.streams.discard(opened)
-            calls.running -= 1
         if opened.refusal is not None:
             await abort(context, opened.refusal)
         if stream.cut_short:
@@ -194,13 +167,18 @@ def status_of(error: RequestError) -> grpc.StatusCode:
     return _STATUSES[type(error)]
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], error: RequestError) -> NoReturn:
-    """End a call with the status that says what `error` does."""
+def said(error: RequestError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+    """The status, text and trailing metadata that say what `error` does."""
     status = status_of(error)
-    details: tuple[tuple[str, bytes], ...] = ()
+    details: tuple[tuple[str, str | bytes], ...] = ()
     if isinstance(error, OverloadedError):
         rich = status_details.with_retry_info(status.value[0], str(error), error.retry_after)
         details = ((status_details.KEY, rich),)
-    # its frames hold the request, and gRPC's way out is a cycle that only the garbage collector ends
+    # its frames hold the request, for as long as someone holds the error
     error.__traceback__ = error.__cause__ = error.__context__ = None
-    await context.abort(status, str(error), details)
+    return status, str(error), details
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: RequestError) -> NoReturn:
+    """End a call with the status that says what `error` does."""
+    await context.abort(*said(error))

@@ -1,8 +1,8 @@
 """Messages that callers packed with gzip or deflate: unpacked here, and no further than the server takes.
 
-gRPC's core would unpack all of a message before it looks at its size, and a few KiB may become GiB. So it is
-told to leave that (`CORE_OPTIONS`). A packed message says so itself: no message of the protocol has a field 3
-of wire type 7, which is no wire type, nor a field 15, and so none begins as gzip or zlib does.
+A few KiB may become GiB, so the size is looked at while they do. A packed message says so itself: no message
+of the protocol has a field 3 of wire type 7, which is no wire type, nor a field 15, so none begins as gzip or
+zlib does.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import asyncio
 import zlib
 
 from grpc_server.errors import TooLargeError
-
-CORE_OPTIONS = (("grpc.per_message_decompression", 0),)
 
 FIRST_BYTES = (b"\x1f", b"\x78")
 """How gzip and zlib begin; to be looked at for every message, which must cost next to nothing."""

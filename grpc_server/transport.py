@@ -1,9 +1,9 @@
-"""The transport: grpc.aio around the endpoints. It knows bytes, statuses and sockets, and no tensor."""
+"""The transport: HTTP/2 around the endpoints. It knows bytes, statuses and sockets, and no tensor."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,33 +14,30 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 
 from grpc_server import streaming
 from grpc_server.admission import Admission, Collector, recheck_regularly
-from grpc_server.behaviours import CallsUnderWay, stream_behaviour, unary_behaviour
+from grpc_server.behaviours import CallsUnderWay, said, stream_behaviour, unary_behaviour
 from grpc_server.endpoint import SERVICE, Endpoint
 from grpc_server.health import HealthService
+from grpc_server.http2.listening import Calls, Http2Server
 from grpc_server.observation.record import Observer
 from grpc_server.observing import Observing
-from grpc_server.packing import CORE_OPTIONS, Unpacker
+from grpc_server.packing import Unpacker
+from grpc_server.security.guard import HEADER
 from grpc_server.security.setup import NO_SECURITY, Security
-from grpc_server.security.tls import grpc_credentials
+from grpc_server.security.tls import ssl_context
 from grpc_server.streaming import StreamAnswers
 from protos import grpc_service_pb2
 from registry.errors import UsageError
 
-LOOK_SECONDS = 0.05
-"""Between two looks at whether calls are still under way."""
-KEEPALIVE_MS = 60_000
-"""A caller with calls under way that is silent for so long is pinged, and has a minute to answer."""
-FLUSH_SECONDS = 0.25
-"""After the last call's handler has returned: until its answer is out, and callers have heard of the end."""
+HTTP_2 = "h2"
 
 
 class GrpcTransport:
-    """A grpc.aio server on one address.
+    """gRPC on one address.
 
     Args:
         endpoints: the RPCs.
         health: the health service.
-        max_message_bytes: the largest message taken or sent.
+        max_message_bytes: the largest message taken.
         security: who may call, over what.
         observers: who is told of calls.
         share_port: whether other processes listen on the same port.
@@ -56,29 +53,28 @@ class GrpcTransport:
         observers: Sequence[Observer] = (),
         share_port: bool = False,
     ) -> None:
-        self._server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", max_message_bytes),
-                *CORE_OPTIONS,
-                # else a second server on the same port takes half of the connections and nobody notices
-                ("grpc.so_reuseport", int(share_port)),
-                # a caller whose machine is gone would hold its streams for ever
-                ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-            ]
-        )
         self._calls = CallsUnderWay()
-        self._unpacker = Unpacker(max_message_bytes)
         self._security = security
+        self._share_port = share_port
         self._rechecking: asyncio.Future[None] | None = None
+        unpacker = Unpacker(max_message_bytes)
+        by_name = {rpc.name: rpc for rpc in endpoints}
         observing = Observing(observers, security.guard) if observers else None
-        handlers = [
-            self._handler({rpc.name: rpc for rpc in endpoints}, observing),
-            *_others(health, security),
-        ]
-        if security.guard is not None:
-            handlers = [Admission(handlers, security.guard, observers)]
-        self._server.add_generic_rpc_handlers(tuple(handlers))
+        handlers = [self._handler(by_name, unpacker, observing), *_others(health, security)]
+        guard = security.guard
+        if guard is not None:
+            handlers = [Admission(handlers, guard, observers)]
+        calls = Calls(
+            handlers,
+            # what observers are told is gathered around a behaviour
+            {} if observers else {f"/{SERVICE}/{name}": rpc for name, rpc in by_name.items()},
+            aborted=said,
+            unpacker=unpacker,
+            max_message_bytes=max_message_bytes,
+            admit=None if guard is None else guard.admit,
+            admitted_by=HEADER,
+        )
+        self._server = Http2Server(calls)
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and give the port; 0 lets the system choose one.
@@ -87,15 +83,14 @@ class GrpcTransport:
             UsageError: the address cannot be listened on.
         """
         try:
-            bound = self._bind(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        except RuntimeError:
-            bound = 0
-        if bound == 0:
-            raise UsageError(
-                f"cannot listen on {host}:{port}: the port is in use or the address is not this machine's; "
-                "choose another with --port or --host"
+            bound = await self._server.start(
+                host, port, share_port=self._share_port, context=self._ssl_context()
             )
-        await self._server.start()
+        except OSError as error:
+            raise UsageError(
+                f"cannot listen on {host}:{port}: the port is in use or the address is not this machine's "
+                f"({error.strerror}); choose another with --port or --host"
+            ) from error
         if self._security.guard is not None:
             rechecking = recheck_regularly(self._security.guard, self._calls.streams)
             self._rechecking = asyncio.ensure_future(rechecking)
@@ -104,42 +99,28 @@ class GrpcTransport:
     @property
     def came(self) -> int:
         """Requests so far."""
-        return self._calls.came
+        return self._calls.came + self._server.came
 
     async def stop(self, grace: float) -> None:
-        """Take no more requests, and wait up to `grace` seconds for those that are under way.
-
-        gRPC would wait for idle connections too, for as long as their clients do not look at them: a blocking
-        client that asks nothing does not, nor does one whose machine is gone.
-        """
-        deadline = time.monotonic() + grace
-        stopped = asyncio.ensure_future(self._server.stop(grace))
+        """Take no more requests, and wait up to `grace` seconds for those that are under way."""
         for each in list(self._calls.streams):
             each.stream.finish()
-        while not self._calls.none and not stopped.done():
-            await asyncio.wait((stopped,), timeout=LOOK_SECONDS)
-        flush = max(0.0, min(FLUSH_SECONDS, deadline - time.monotonic()))
-        if not (await asyncio.wait((stopped,), timeout=flush))[0]:
-            await self._server.stop(None)
-        await stopped
+        await self._server.stop(grace)
         if self._rechecking is not None:
             self._rechecking.cancel()
 
-    def _bind(self, address: str) -> int:
+    def _ssl_context(self) -> ssl.SSLContext | None:
         certificates = self._security.certificates
-        if certificates is None:
-            return self._server.add_insecure_port(address)
-        return self._server.add_secure_port(address, grpc_credentials(lambda: certificates.value))
+        return None if certificates is None else ssl_context(lambda: certificates.value, HTTP_2)
 
     def _handler(
-        self, endpoints: Mapping[str, Endpoint[Any]], observing: Observing | None
+        self, endpoints: Mapping[str, Endpoint[Any]], unpacker: Unpacker, observing: Observing | None
     ) -> grpc.GenericRpcHandler:
         unary = {
-            name: unary_behaviour(endpoint, self._calls, self._unpacker)
-            for name, endpoint in endpoints.items()
+            name: unary_behaviour(endpoint, self._calls, unpacker) for name, endpoint in endpoints.items()
         }
         answers = StreamAnswers(endpoints["ModelInfer"])
-        stream = stream_behaviour(answers, self._calls, self._unpacker)
+        stream = stream_behaviour(answers, self._calls, unpacker)
         if observing is not None:
             unary = {name: observing.unary(name, behaviour) for name, behaviour in unary.items()}
             stream = observing.stream(streaming.NAME, stream)

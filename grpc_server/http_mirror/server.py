@@ -20,6 +20,8 @@ from grpc_server.security.setup import NO_SECURITY, Security
 from grpc_server.security.tls import ssl_context
 from registry.errors import UsageError
 
+HTTP_1 = "http/1.1"
+
 
 class HttpMirror:
     """The protocol over HTTP on one address.
@@ -93,7 +95,7 @@ class HttpMirror:
 
     def _ssl_context(self) -> ssl.SSLContext | None:
         certificates = self._security.certificates
-        return None if certificates is None else ssl_context(lambda: certificates.value)
+        return None if certificates is None else ssl_context(lambda: certificates.value, HTTP_1)
 
     @web.middleware
     async def _leaving(self, request: web.Request, handler: Handler) -> web.StreamResponse:

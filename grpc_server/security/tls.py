@@ -8,9 +8,6 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable
-from typing import Any
-
-import grpc
 
 from grpc_server.security.certificates import Certificates
 
@@ -18,38 +15,14 @@ Current = Callable[[], Certificates]
 """Gives what is in force."""
 
 
-def grpc_credentials(current: Current) -> grpc.ServerCredentials:
-    """Credentials for a gRPC port."""
-    first = current()
-    mutual = first.client_ca is not None
-    return grpc.dynamic_ssl_server_credentials(_configuration(first), _Newer(current, first), mutual)
+def ssl_context(current: Current, protocol: str) -> ssl.SSLContext:
+    """A context for a listener. It meets each connection with a context made of what is in force.
 
-
-class _Newer:
-    """Asked by gRPC, on its threads, before each handshake."""
-
-    def __init__(self, current: Current, first: Certificates) -> None:
-        self._current = current
-        self._given = first
-
-    def __call__(self) -> Any:
-        """What is in force, or None if gRPC has it already."""
-        certificates = self._current()
-        if certificates is self._given:
-            return None
-        self._given = certificates
-        return _configuration(certificates)
-
-
-def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
-    return grpc.ssl_server_certificate_configuration(
-        [(certificates.key, certificates.chain)], certificates.client_ca
-    )
-
-
-def ssl_context(current: Current) -> ssl.SSLContext:
-    """A context for a listener. It meets each connection with a context made of what is in force."""
-    contexts = _Contexts(current)
+    Args:
+        current: gives that.
+        protocol: what is spoken, by its name in ALPN.
+    """
+    contexts = _Contexts(current, protocol)
     listening = contexts.now()
 
     def exchange(connection: ssl.SSLObject | ssl.SSLSocket, *_: object) -> None:
@@ -63,25 +36,26 @@ def ssl_context(current: Current) -> ssl.SSLContext:
 class _Contexts:
     """One context for as long as the same certificates are in force."""
 
-    def __init__(self, current: Current) -> None:
+    def __init__(self, current: Current, protocol: str) -> None:
         self._current = current
+        self._protocol = protocol
         self._made_of: Certificates | None = None
         self._context: ssl.SSLContext | None = None
 
     def now(self) -> ssl.SSLContext:
         certificates = self._current()
         if self._context is None or certificates is not self._made_of:
-            self._made_of, self._context = certificates, _context(certificates)
+            self._made_of, self._context = certificates, _context(certificates, self._protocol)
         return self._context
 
 
-def _context(certificates: Certificates) -> ssl.SSLContext:
+def _context(certificates: Certificates, protocol: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # a session that is taken up again would be met with the authorities of the day it began
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     _load_pair(context, certificates)
     if certificates.client_ca is not None:
         # likewise, and older versions have other ways to take a session up

@@ -50,6 +50,17 @@ def plus(number: float, features: int = 4) -> bytes:
     )
 
 
+def widening(times: int, features: int = 4) -> bytes:
+    """`y` is `x`, so many times in each row."""
+    repeats = numpy_helper.from_array(np.array([1, times], np.int64), "repeats")
+    return _model(
+        [helper.make_node("Tile", ["x", "repeats"], ["y"])],
+        [_tensor("x", "float32", ["rows", features])],
+        [_tensor("y", "float32", ["rows", features * times])],
+        [repeats],
+    )
+
+
 def identity(dtype: str, shape: list[int | str]) -> bytes:
     """`y = x` of any dtype."""
     return _model(

@@ -92,7 +92,7 @@ def test_grpcurl(server: ServerProcess) -> None:
     assert '"AwAAAAAAAAA="' in found  # 3, as eight bytes
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_go_client_generated_from_our_proto(server: ServerProcess, tmp_path: Path) -> None:
     folder = tmp_path / "examples" / "go"
     shutil.copytree(EXAMPLES / "go", folder, ignore=shutil.ignore_patterns("inference", ".bin"))

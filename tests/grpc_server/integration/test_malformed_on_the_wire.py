@@ -20,7 +20,7 @@ from tests.grpc_server import model_files
 from tests.grpc_server.server_process import ServerProcess, Site
 from tests.grpc_server.shop import float_output, raw_request
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 EACH = 5000
 MIB = 2**20

@@ -21,7 +21,7 @@ from tests.grpc_server.server_process import ROW, ServerProcess, Site, added
 from tests.grpc_server.shop import wait_for
 from tests.stack_ports import private_ports
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 AWAY = 12.0
 """Seconds, at ten looks a second: as many looks and longer pauses than ten minutes have at the default."""

@@ -104,7 +104,7 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, objec
 def test_a_listening_context_meets_each_connection_with_what_is_in_force(tmp_path: Path) -> None:
     found = files(tmp_path, AUTHORITY.pair("one"))
     watched = reloaded(found)
-    server = ssl_context(lambda: watched.value)
+    server = ssl_context(lambda: watched.value, "h2")
     client = ssl.create_default_context(cadata=AUTHORITY.certificate.decode())
     seen = [handshake(server, client)["subject"]]
     AUTHORITY.pair("two").write(tmp_path)
@@ -120,7 +120,7 @@ def test_an_authority_that_is_taken_out_lets_nobody_in_any_more(tmp_path: Path) 
     AUTHORITY.pair().write(tmp_path)
     found = CertificateFiles(tmp_path / "server.pem", tmp_path / "server.key", authorities)
     watched = reloaded(found)
-    server = ssl_context(lambda: watched.value)
+    server = ssl_context(lambda: watched.value, "h2")
 
     def client(authority: Authority) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=AUTHORITY.certificate.decode())
