@@ -31,6 +31,8 @@ KEPT_BLOCKS = 128
 _STATIC: tuple[tuple[bytes, bytes], ...] = HeaderTable.STATIC_TABLE
 _FIRST_DYNAMIC = len(_STATIC) + 1
 _OVERHEAD = 32
+_INDEXED, _LONG_INDEX = 0x80, 0xFF
+"""A byte between them is a field of the table, and all of it."""
 _MOST_INTEGER_BYTES = 5
 _T = TypeVar("_T")
 
@@ -61,7 +63,7 @@ class FieldReader(Generic[_T]):
         try:
             fields, is_lasting = self._read(block)
         except IndexError:
-            raise ConnectionFaultError(Code.COMPRESSION_ERROR, "a header block is cut off") from None
+            raise ConnectionFaultError(Code.COMPRESSION_ERROR, "a header block is damaged") from None
         meaning = self._meaning(fields)
         if is_lasting and len(self._known) < KEPT_BLOCKS:
             self._known[block] = meaning
@@ -73,8 +75,13 @@ class FieldReader(Generic[_T]):
         while at < end:
             first = block[at]
             if first & 0x80:
-                index, at = _integer(block, at, 0x7F)
-                field = self._entry(index)
+                if _INDEXED < first < _LONG_INDEX:  # nearly all fields of nearly all blocks
+                    place = first - _INDEXED - _FIRST_DYNAMIC
+                    field = self._table[place] if place >= 0 else _STATIC[first - _INDEXED - 1]
+                    at += 1
+                else:
+                    index, at = _integer(block, at, 0x7F)
+                    field = self._entry(index)
             elif first & 0xE0 == 0x20:  # noqa: PLR2004 - the patterns of section 6
                 at = self._resize(block, at, is_first=not fields)
                 is_lasting = False

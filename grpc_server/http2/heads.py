@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import grpc
 
@@ -12,11 +12,10 @@ from grpc_server.http2.metadata import ENCODINGS, HEAD, NOT_GRPC, NOT_POST, fail
 _GRPC = b"application/grpc"
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):  # as it is made for every call whose deadline is written anew
     """The headers of a call.
 
-    Args:
+    Attributes:
         fields: all of them.
         path: the method, as /SERVICE/NAME.
         timeout: seconds that the caller waits; None for ever.
