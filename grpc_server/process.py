@@ -45,7 +45,7 @@ LINGER = 0.5
 LONGEST_LINGER = 5.0
 """Seconds that callers who do not turn away are still answered."""
 
-QUIET_SECONDS = 0.05
+QUIET_SECONDS = 0.25
 """Without a request for so long, they have turned away."""
 
 LOCK_SECONDS = 0.0005

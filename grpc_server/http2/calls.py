@@ -174,18 +174,18 @@ class DirectCall(_Call):
             self._abort(error)
             return
         self.connection.consumed(self, len(data))
-        if self.ended:
+        if len(self._messages) > 1:  # more of them may come for ever
+            self._abort(UnsupportedError("this call takes one request, and more came with it"))
+        elif self.ended:
             self._ended(is_whole=not self._reader.held)
 
     def _ended(self, *, is_whole: bool) -> None:
-        if len(self._messages) == 1 and is_whole:
-            self._serve(self._messages.pop())
-        elif not is_whole:
+        if not is_whole:
             self._abort(InvalidRequestError("the request is cut off: its message is shorter than it says"))
+        elif self._messages:
+            self._serve(self._messages.pop())
         else:
-            self._abort(
-                UnsupportedError(f"this call takes one request, and {len(self._messages)} came with it")
-            )
+            self._abort(UnsupportedError("this call takes one request, and none came with it"))
 
     def _serve(self, message: bytes) -> None:
         if message[:1] in FIRST_BYTES:
@@ -243,6 +243,7 @@ class TaskCall(_Call):
         most: bytes of the largest message it takes.
         metadata: what the caller sent along.
         serve: serves it, and ends it.
+        is_aside: whether it is about the server itself, and may be cut when that stops.
     """
 
     __slots__ = (
@@ -270,8 +271,10 @@ class TaskCall(_Call):
         serve: Callable[[TaskCall], Coroutine[Any, Any, None]],
         *,
         ended: bool,
+        is_aside: bool = False,
     ) -> None:
         super().__init__(connection, number, link, ended=ended)
+        self.is_aside = is_aside
         self._reader = MessageReader(most)
         self.most = most
         """Bytes of the largest message, either way."""

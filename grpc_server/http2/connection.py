@@ -41,13 +41,25 @@ _T = TypeVar("_T")
 class Stream:
     """One stream in a connection's table; what serves a call derives from it."""
 
-    __slots__ = ("connection", "ended", "id", "receive_window", "send_window", "taken", "trailers", "unsent")
+    __slots__ = (
+        "connection",
+        "ended",
+        "id",
+        "is_aside",
+        "receive_window",
+        "send_window",
+        "taken",
+        "trailers",
+        "unsent",
+    )
 
     def __init__(self, connection: Connection, number: int, *, ended: bool) -> None:
         self.connection = connection
         self.id = number
         self.ended = ended
         """Whether the caller has sent all."""
+        self.is_aside = False
+        """Whether a stop does not wait for it."""
         self.send_window = connection.first_send_window
         self.receive_window = STREAM_WINDOW
         self.taken = 0

@@ -30,6 +30,8 @@ IDLE_LOOKS = 10
 LOOK_SECONDS = 0.02
 """Between two looks at whether calls are still under way."""
 BACKLOG = 1024
+ASIDE = "/grpc."
+"""How the methods of health and reflection begin, whose streams may stay open for ever."""
 LAST_CALLS_SECONDS = 0.1
 """Between asking callers to begin no more calls and refusing those that they begin."""
 HIGH_WATER = 2**18
@@ -106,8 +108,8 @@ class Link(asyncio.Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no call is under way."""
-        return not self._connection.streams
+        """Whether no call is under way that a stop should wait for."""
+        return all(stream.is_aside for stream in self._connection.streams.values())
 
     # What asyncio calls
 
@@ -141,12 +143,14 @@ class Link(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The caller reads slower than it asks: ask it to wait, and do not take more from it."""
         self._writable.clear()
-        self._transport.pause_reading()
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """It has read."""
         self._writable.set()
-        self._transport.resume_reading()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The caller is gone."""
@@ -222,7 +226,8 @@ class Link(asyncio.Protocol):
             else:
                 await serve_call(call, handler)
 
-        call = TaskCall(connection, number, self, most, metadata, serve, ended=ended)
+        is_aside = head.path.startswith(ASIDE)
+        call = TaskCall(connection, number, self, most, metadata, serve, ended=ended, is_aside=is_aside)
         call.start()
         return call
 
@@ -285,11 +290,6 @@ class Http2Server:
     def came(self) -> int:
         """Direct calls so far."""
         return self._calls.came
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no call is under way."""
-        return all(link.is_idle for link in self._links)
 
     async def start(self, host: str, port: int, *, share_port: bool, context: ssl.SSLContext | None) -> int:
         """Listen, and give the port.

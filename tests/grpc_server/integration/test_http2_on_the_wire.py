@@ -220,6 +220,28 @@ def test_what_is_no_request(caller: RawCaller, body: bytes, status: str) -> None
     assert reply_of(caller, caller.call()) == 5
 
 
+def test_requests_without_end_on_a_call_that_takes_one_are_refused_at_once(caller: RawCaller) -> None:
+    number = caller.begin()
+    caller.h2.send_data(number, framed(REQUEST) * 2)  # and no end
+    caller.flush()
+    assert caller.answer(number)["grpc-status"] == "12"
+
+
+def test_an_open_stream_about_the_server_holds_up_no_stop(tmp_path_factory: pytest.TempPathFactory) -> None:
+    site = Site(tmp_path_factory.mktemp("site"))
+    site.publish(model_files.plus(5))
+    with site.server("m", flags=["--drain-seconds", "60"]) as running:
+        running.wait_until_healthy()
+        caller = RawCaller(running.address)
+        caller.begin("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        assert reply_of(caller, caller.call()) == 5
+        began = time.monotonic()
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(50) == 0
+        assert time.monotonic() - began < 40
+        caller.close()
+
+
 def test_a_request_that_never_ends_meets_its_deadline(caller: RawCaller) -> None:
     number = caller.begin(grpc_timeout="200m")
     caller.h2.send_data(number, framed(REQUEST)[:10])
