@@ -33,10 +33,10 @@ def children_left(home: Path) -> list[str]:
 def test_the_scripted_demo_does_everything_it_says(tmp_path: Path) -> None:
     home = tmp_path / "demo"
     done = subprocess.run(
-        [FERRY_DEMO, "--seconds", "240", "--home", home],
+        [FERRY_DEMO, "--seconds", "480", "--home", home],
         capture_output=True,
         text=True,
-        timeout=580,
+        timeout=1100,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
