@@ -108,6 +108,11 @@ def scrape(models: Models) -> dict[str, float]:
     return {name: float(value) for name, value in pairs}
 
 
+def inline_executor() -> Executor:
+    """Runs everything at once, however slow the machine is: for tests without an event loop."""
+    return Executor(ExecutionPolicy(inline_ns=10**15))
+
+
 def infer(models: Models, request: ModelInferRequest) -> ModelInferResponse:
     """The answer of ModelInfer, awaited where it must be."""
     executor = Executor(ExecutionPolicy())

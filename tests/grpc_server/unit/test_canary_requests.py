@@ -8,7 +8,7 @@ from grpc_server.endpoint import endpoints
 from grpc_server.models import FollowedModel, Models
 from protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
-from tests.grpc_server.shop import Shop, float_output, raw_request, wait_for
+from tests.grpc_server.shop import Shop, float_output, inline_executor, raw_request, wait_for
 
 ROW = np.zeros((1, 4), dtype=np.float32)
 
@@ -27,7 +27,7 @@ def only(models: Models) -> FollowedModel:
 
 
 def ask(models: Models, request_id: str = "", version: str = "") -> tuple[str, float]:
-    _, made = endpoints(models)
+    _, made = endpoints(models, executor=inline_executor())
     infer = next(endpoint for endpoint in made if endpoint.name == "ModelInfer")
     request = raw_request("m", version=version, x=ROW)
     request.id = request_id

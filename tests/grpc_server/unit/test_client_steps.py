@@ -16,7 +16,7 @@ from grpc_server.endpoint import endpoints
 from grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError, RequestError
 from grpc_server.models import Models
 from tests.grpc_server import model_files
-from tests.grpc_server.shop import Shop, wait_until_version
+from tests.grpc_server.shop import Shop, inline_executor, wait_until_version
 
 _Result = TypeVar("_Result")
 
@@ -32,7 +32,7 @@ class Wire:
     """Does the steps on the endpoints, after the failures it was given; its clock moves only by pauses."""
 
     def __init__(self, models: Models, *, check_inputs: bool = True) -> None:
-        self._endpoints = {endpoint.name: endpoint for endpoint in endpoints(models)[1]}
+        self._endpoints = {rpc.name: rpc for rpc in endpoints(models, executor=inline_executor())[1]}
         self.failures: list[InferenceError] = []
         self.asked: Counter[str] = Counter()
         self.pauses: list[float] = []

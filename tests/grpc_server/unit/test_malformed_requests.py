@@ -12,7 +12,7 @@ from grpc_server.endpoint import Endpoint, endpoints
 from grpc_server.errors import InternalFaultError, InvalidRequestError, NotServedError, RequestError
 from protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
-from tests.grpc_server.shop import Shop, float_output, raw_request
+from tests.grpc_server.shop import Shop, float_output, inline_executor, raw_request
 
 CASES = 4000
 NAMES = ["x", "y", "a", "b", "", "X", "\0", "x" * 500, "é"]
@@ -82,7 +82,7 @@ def infer(shop: Shop) -> Endpoint[pb.ModelInferRequest]:
     shop.publish("m", model_files.plus(1))
     shop.publish("two", model_files.sum_and_difference())
     shop.publish("text", model_files.identity("string", ["n"]))
-    _, found = endpoints(shop.follow("m", "two", "text"))
+    _, found = endpoints(shop.follow("m", "two", "text"), executor=inline_executor())
     return next(endpoint for endpoint in found if endpoint.name == "ModelInfer")
 
 

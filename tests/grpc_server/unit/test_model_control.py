@@ -24,7 +24,7 @@ from grpc_server.settings import ServerSettings
 from protos import grpc_service_pb2 as pb
 from registry.names import ModelReference
 from tests.grpc_server import model_files
-from tests.grpc_server.shop import DEADLINE, Shop, float_output, raw_request
+from tests.grpc_server.shop import DEADLINE, Shop, float_output, inline_executor, raw_request
 
 ROW = np.ones((1, 4), np.float32)
 
@@ -41,7 +41,7 @@ class Desk:
         )
         self.models = Models([])
         self.control = ExplicitModels(self.models, self.following.follow, self.following.leave)
-        _, found = endpoints(self.models, self.control)
+        _, found = endpoints(self.models, self.control, executor=inline_executor())
         self.infer = next(rpc for rpc in found if rpc.name == "ModelInfer")
         self.changes = 0
 
