@@ -51,7 +51,7 @@ parts: install ## what the local stack needs: fetched and built once, MinIO for 
 	@$(RUN)ferry-stack install
 
 integration: parts ## tests on a real Kafka, MinIO and Flink, two files at a time, each with a stack of its own
-	$(RUN)pytest -m integration -n 2 --dist loadfile
+	$(RUN)pytest -m integration -n 2 --dist loadfile --reruns 1
 
 bench: install ## benchmarks, each beside its limit
 	$(RUN)python -m bench
