@@ -330,18 +330,13 @@ class TaskCall(_Call):
         self.link.flush_soon()
         return message
 
-    def begin(self, metadata: Pairs = ()) -> None:
-        """Send the headers, once."""
-        if not self._begun and not self.is_over:
-            self._begun = True
-            self.connection.begin(self, (*HEAD, *ok_trailers(metadata)[1:]))
-            self.link.flush_soon()
-
     async def write(self, message: bytes) -> None:
         """Send a message; return when the next one may be sent."""
         if self.is_over:
             return
-        self.begin()
+        if not self._begun:
+            self._begun = True
+            self.connection.begin(self, HEAD)
         await self.link.writable()
         if self.is_over:
             return

@@ -119,8 +119,6 @@ class Connection:
         """The highest stream that its caller began."""
         self.refusing_above: int | None = None
         """Streams above this one are refused: the caller was told that the connection ends."""
-        self.pongs = 0
-        """Answers to pings of this side."""
         self.first_send_window = frames.FIRST_WINDOW
         self._send_window = frames.FIRST_WINDOW
         self._receive_window = CONNECTION_WINDOW
@@ -341,9 +339,7 @@ class Connection:
     def _ping(self, flags: int, number: int, payload: bytes) -> None:
         if number != 0 or len(payload) != 8:  # noqa: PLR2004 - section 6.7
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, "PING of a stream, or of another size")
-        if flags & frames.ACK:
-            self.pongs += 1
-        else:
+        if not flags & frames.ACK:
             self._out.append(frames.ping(payload, ack=True))
 
     def _window_update(self, _flags: int, number: int, payload: bytes) -> None:

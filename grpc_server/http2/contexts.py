@@ -44,7 +44,6 @@ class CallContext:
         self._trailing: Pairs = ()
         self._code: grpc.StatusCode | None = None
         self._details = ""
-        self._callbacks: list[Callable[[Any], None]] = []
 
     def invocation_metadata(self) -> Pairs:
         """What the caller sent along."""
@@ -71,14 +70,6 @@ class CallContext:
         """The same, to be read."""
         return self._trailing
 
-    def set_code(self, code: grpc.StatusCode) -> None:
-        """The status that ends the call."""
-        self._code = code
-
-    def set_details(self, details: str) -> None:
-        """Its text."""
-        self._details = details
-
     def code(self) -> grpc.StatusCode | None:
         """The status, where one is set."""
         return self._code
@@ -86,14 +77,6 @@ class CallContext:
     def details(self) -> str:
         """Its text."""
         return self._details
-
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        """Call `callback` with this context when the call is over."""
-        self._callbacks.append(callback)
-
-    async def send_initial_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Send the headers before the first answer."""
-        self._call.begin(tuple(metadata))
 
     async def read(self) -> Any:
         """The next request, or `grpc.aio.EOF`."""
@@ -123,11 +106,6 @@ class CallContext:
         self._trailing = (*self._trailing, *trailing_metadata)
         raise _AbortedError
 
-    def done(self) -> None:
-        """Tell those who wait for the end."""
-        for callback in self._callbacks:
-            callback(self)
-
 
 def find_handler(handlers: Iterable[grpc.GenericRpcHandler], details: CallDetails) -> Any:
     """What serves the call; None for a method that nobody knows."""
@@ -152,17 +130,7 @@ async def serve_call(call: TaskCall, handler: Any) -> None:
         log.exception("a call failed by the server's fault", exc_info=error)
         call.fail(grpc.StatusCode.UNKNOWN, "the server failed to answer; its log has more")
     else:
-        _ended(call, context)
-    finally:
-        context.done()
-
-
-def _ended(call: TaskCall, context: CallContext) -> None:
-    code = context.code()
-    if code is None or code is grpc.StatusCode.OK:
         call.succeed(context.trailing_metadata())
-    else:
-        call.fail(code, context.details(), context.trailing_metadata())
 
 
 async def _run(context: CallContext, handler: Any) -> None:
