@@ -38,9 +38,9 @@ from streams.pipeline import Pipeline, load_pipeline
 GENERATIONS_WANTED = 4
 """A first version, and three that were swapped in."""
 LOOK_SECONDS = 0.25
-DRAIN_SECONDS = 60.0
-ROLLBACK_WAIT_SECONDS = 20
-START_SECONDS = 90.0
+DRAIN_SECONDS = 180.0
+ROLLBACK_WAIT_SECONDS = 60
+START_SECONDS = 240.0
 
 _GRPC_PORT = 8001
 _METRICS_PORT = 8002

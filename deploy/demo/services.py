@@ -19,7 +19,7 @@ from deploy.stack.local import LocalStack
 from deploy.stack.process import tail
 
 STOP_SECONDS = 20.0
-SUBMIT_SECONDS = 120.0
+SUBMIT_SECONDS = 600.0
 _TAIL_LINES = 12
 _JOB_ID = re.compile(r"JobID ([0-9a-f]{32})")
 
@@ -129,7 +129,7 @@ def run_to_end(command: Sequence[str], environ: Mapping[str, str]) -> str:
         DemoFailedError: it failed; its last words are in the message.
     """
     done = subprocess.run(
-        command, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60, check=False
+        command, env={**os.environ, **environ}, capture_output=True, text=True, timeout=180, check=False
     )
     if done.returncode:
         raise DemoFailedError(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")

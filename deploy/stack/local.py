@@ -24,7 +24,7 @@ from deploy.stack.tools import find_java_home
 
 _STOP_DEADLINE_S = 20.0
 _ORPHAN_DEADLINE_S = 3.0
-_RUNNING_DEADLINE_S = 60.0
+_RUNNING_DEADLINE_S = 120.0
 
 
 def _silent(_message: str) -> None:

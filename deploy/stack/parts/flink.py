@@ -24,7 +24,7 @@ TASK_METRICS = Listener("flink-metrics", "the task manager's metrics", default=9
 JOB_METRICS = Listener("jobmanager-metrics", "the job manager's metrics", default=9250)
 
 _IDENT, _HOSTNAME = "ferry", "local"  # parts of the log names that Flink's scripts make
-_DEADLINE_S = 120.0
+_DEADLINE_S = 240.0
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ CONTROLLER = Listener("kafka-controller", "Kafka's controller")
 # any constant will do: the cluster id keeps the log folders of different clusters apart, here there is one
 _CLUSTER_ID = "bW9kZWxmZXJyeS1zdGFjaw"
 _MESSAGE_MAX_BYTES = 16 * 1024 * 1024
-_DEADLINE_S = 120.0
+_DEADLINE_S = 240.0
 _PROBE_TIMEOUT_S = 2.0
 _LOG_CONFIG = """\
 status = error

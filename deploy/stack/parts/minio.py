@@ -11,7 +11,7 @@ from deploy.stack.ports import LOOPBACK, Listener
 NAME = "minio"
 API = Listener("minio", "MinIO", default=9000, flag="--minio-port", variable="FERRY_STORE")
 
-_DEADLINE_S = 60.0
+_DEADLINE_S = 120.0
 
 
 def prepare(
