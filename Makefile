@@ -7,6 +7,8 @@ UV_VERSION := 0.13.8
 UV := .tools/bin/uv
 RUN := .venv/bin/
 SYNCED := .venv/.synced
+# the newest of these wheels whose perf_analyzer starts with the C library of Debian 12
+PERF_ANALYZER := .tools/perf_analyzer/bin/perf_analyzer
 
 # uv must not look for a Python elsewhere: the one above makes the environment
 export UV_PYTHON_DOWNLOADS := never
@@ -50,7 +52,11 @@ unit: install ## tests without a socket, in a minute
 parts: install ## what the local stack needs: fetched and built once, MinIO for some minutes
 	@$(RUN)ferry-stack install
 
-integration: parts ## tests on a real Kafka, MinIO and Flink, two files at a time, each with a stack of its own
+$(PERF_ANALYZER): $(UV)
+	@$(UV) pip install --quiet --no-deps --python "$(PYTHON)" --target .tools/perf_analyzer \
+	  tritonclient==2.50.0 nvidia-cuda-runtime-cu12==12.9.79
+
+integration: parts $(PERF_ANALYZER) ## tests on a real Kafka, MinIO and Flink, two files at a time, each with a stack of its own
 	$(RUN)pytest -m integration -n 2 --dist loadfile --reruns 1
 
 bench: install ## benchmarks, each beside its limit

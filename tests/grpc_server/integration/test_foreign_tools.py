@@ -23,22 +23,34 @@ from tests.grpc_server.shop import raw_request, wait_for
 pytestmark = pytest.mark.integration
 
 PROTO = Path("protos/grpc_service.proto").resolve()
+FETCHED = Path(__file__).parents[3] / ".tools" / "perf_analyzer"
+"""Where `make integration` lays the one tool that comes as a Python package, and a library it asks for."""
+ENVIRON = {
+    "PATH": os.pathsep.join([str(FETCHED / "bin"), os.environ.get("PATH", os.defpath)]),
+    "LD_LIBRARY_PATH": str(FETCHED / "nvidia" / "cuda_runtime" / "lib"),
+}
 HEALTHY, UNREACHABLE, FAILED, UNHEALTHY = 0, 2, 3, 4
 """What grpc-health-probe exits with."""
 
 
 def tool(name: str) -> str:
     """The command, or a skip that says what to install."""
-    found = shutil.which(name)
+    found = shutil.which(name, path=ENVIRON["PATH"])
     if found is None:
         pytest.skip(f"{name} is not on the PATH")
+    started = run(found, "--help")
+    if "not found (required by" in started.stderr or "shared libraries" in started.stderr:
+        pytest.skip(f"{name} does not start with this machine's libraries: {started.stderr.strip()}")
     return found
 
 
-def said(*command: str, timeout: float = 60, **environ: str) -> str:
-    ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, check=False, env={**os.environ, **environ}
-    )
+def run(*command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, **ENVIRON}
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=environ)
+
+
+def said(*command: str, timeout: float = 60) -> str:
+    ended = run(*command, timeout=timeout)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 
@@ -63,7 +75,7 @@ def server(site: Site) -> Iterator[ServerProcess]:
 
 def probe(address: str, *flags: str) -> int:
     command = [tool("grpc-health-probe"), "-addr", address, "-connect-timeout", "5s", "-rpc-timeout", "5s"]
-    return subprocess.run([*command, *flags], capture_output=True, timeout=30, check=False).returncode
+    return run(*command, *flags).returncode
 
 
 def test_a_probe_of_the_server_and_of_each_model_and_channel(server: ServerProcess) -> None:
