@@ -12,6 +12,9 @@ PERF_ANALYZER := .tools/perf_analyzer/bin/perf_analyzer
 
 # uv must not look for a Python elsewhere: the one above makes the environment
 export UV_PYTHON_DOWNLOADS := never
+# where a container sets this, as many do, every process would compile all that it imports anew
+unexport PYTHONDONTWRITEBYTECODE
+export UV_COMPILE_BYTECODE := 1
 
 PACKAGES := registry model_runtime streams trainer flink_scoring grpc_server protos deploy
 
