@@ -7,7 +7,7 @@ UV_VERSION := 0.13.8
 UV := .tools/bin/uv
 RUN := .venv/bin/
 SYNCED := .venv/.synced
-# the newest of these wheels whose perf_analyzer starts with the C library of Debian 12
+# of tritonclient 2.50; that of 2.57 asks for a newer C library than Debian 12 has
 PERF_ANALYZER := .tools/perf_analyzer/bin/perf_analyzer
 
 # uv must not look for a Python elsewhere: the one above makes the environment
@@ -57,7 +57,8 @@ parts: install ## what the local stack needs: fetched and built once, MinIO for 
 
 $(PERF_ANALYZER): $(UV)
 	@$(UV) pip install --quiet --no-deps --python "$(PYTHON)" --target .tools/perf_analyzer \
-	  tritonclient==2.50.0 nvidia-cuda-runtime-cu12==12.9.79
+	  tritonclient==2.50.0 nvidia-cuda-runtime-cu12==12.9.79 || \
+	  echo "perf_analyzer cannot be fetched for this machine: its tests are skipped"
 
 integration: parts $(PERF_ANALYZER) ## tests on a real Kafka, MinIO and Flink, two files at a time, each with a stack of its own
 	$(RUN)pytest -m integration -n 2 --dist loadfile --reruns 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -33,6 +34,7 @@ HEALTHY, UNREACHABLE, FAILED, UNHEALTHY = 0, 2, 3, 4
 """What grpc-health-probe exits with."""
 
 
+@functools.cache
 def tool(name: str) -> str:
     """The command, or a skip that says what to install."""
     found = shutil.which(name, path=ENVIRON["PATH"])
