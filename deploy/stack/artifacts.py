@@ -5,14 +5,17 @@ is whole, so an interrupted install leaves nothing that looks finished.
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deploy.stack import versions
+from deploy.stack import class_archives, versions
+from deploy.stack.class_archives import ClassArchives
 from deploy.stack.errors import InstallError
 from deploy.stack.locking import queued
 from deploy.stack.tools import find_go
@@ -23,6 +26,8 @@ Progress = Callable[[str], None]
 _DOWNLOADS_AT_ONCE = 8
 _MAVEN_TIMEOUT_S = 60
 _DRAFT_PREFIX = ".draft-"
+_PLANNER_LOADER = "flink-table-planner-loader"
+_PLANNER = "flink-table-planner.jar"
 
 
 class ArtifactCache:
@@ -65,6 +70,49 @@ class ArtifactCache:
 
         return self._artifact(f"minio-{versions.MINIO}", build) / "minio"
 
+    def java(self, found: Path, progress: Progress) -> Path:
+        """A Java that has the archive of its own classes: `found`, or a copy of it; the wheel's has none.
+
+        Without it every process loads and verifies a thousand classes of the JDK itself.
+        """
+        if class_archives.has_base_archive(found):
+            return found
+
+        def copy(draft: Path) -> None:
+            progress("preparing Java's own class archive")
+            draft.rmdir()
+            shutil.copytree(found, draft, copy_function=_link_or_copy, symlinks=True)
+            command = [str(draft / "bin" / "java"), "-Xshare:dump"]
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            if not class_archives.has_base_archive(draft):
+                progress("this Java cannot archive its classes: servers start more slowly")
+
+        return self._artifact(class_archives.name_of_java(found), copy)
+
+    def flink_lib(self, jars: Sequence[Path], progress: Progress) -> Path:
+        """A folder with these jars of Flink, one for all stacks: class archives know class paths by name.
+
+        The planner lies in it as it is. Its loader would unpack it in each process anew, hide its classes
+        from jobs and keep them out of archives.
+        """
+
+        def link(draft: Path) -> None:
+            progress("preparing Flink's jars")
+            for jar in jars:
+                if not (jar.name.startswith(_PLANNER_LOADER) and _unpack_planner(jar, draft)):
+                    _link_or_copy(str(jar.resolve()), str(draft / jar.name))
+
+        return self._artifact(class_archives.name_of_lib(jars), link)
+
+    def archives(self, java_home: Path, jars: Sequence[Path]) -> ClassArchives:
+        """The class archives for a Java and these jars, which may not have been recorded yet."""
+        name = class_archives.name_of_archives(java_home, jars)
+        return class_archives.archives_of(self._environ, self._folder / name)
+
+    def record(self, archives: ClassArchives, record: Callable[[Path], None]) -> None:
+        """Have archives written by `record`, which gets the folder for them, unless they are there."""
+        self._artifact(archives.folder.name, record)
+
     def _artifact(self, name: str, make: Callable[[Path], None]) -> Path:
         target = self._folder / name
         if target.exists():
@@ -96,6 +144,25 @@ class ArtifactCache:
             raise InstallError(
                 f"`{' '.join(command)}` failed ({last}): check the network and GOPROXY, run it again"
             )
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+    return target
+
+
+def _unpack_planner(loader: Path, folder: Path) -> bool:
+    """Whether the planner was found inside its loader, and lies in `folder` now."""
+    target = folder / loader.name.replace(_PLANNER_LOADER, "flink-table-planner_2.12")
+    with zipfile.ZipFile(loader) as archive:
+        if _PLANNER not in archive.namelist():
+            return False
+        with archive.open(_PLANNER) as source, target.open("wb") as written:
+            shutil.copyfileobj(source, written)
+    return True
 
 
 def digest_of(folder: Path) -> str:

@@ -3,14 +3,15 @@
 import contextlib
 import shutil
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from deploy.stack import process
 from deploy.stack.addresses import Addresses, Credentials, default_environ
 from deploy.stack.artifacts import ArtifactCache, Progress
 from deploy.stack.catalog import LISTENERS_OF, PARTS, PROCESSES_OF, check_parts, processes_called
-from deploy.stack.errors import StackUsageError
+from deploy.stack.class_archives import RECORD_VARIABLE, ClassArchives
+from deploy.stack.errors import InstallError, StackUsageError
 from deploy.stack.external import External, check_external, external_parts, own_addresses
 from deploy.stack.home import StackHome, cache_folder
 from deploy.stack.launch import Awaited, Launch, wait_until_ready
@@ -20,11 +21,12 @@ from deploy.stack.ports import choose_port, choose_ports
 from deploy.stack.starter import Starter
 from deploy.stack.state import StackState, load_state, save_state
 from deploy.stack.status import PartStatus, observe
-from deploy.stack.tools import find_java_home
 
 _STOP_DEADLINE_S = 20.0
 _ORPHAN_DEADLINE_S = 3.0
 _RUNNING_DEADLINE_S = 120.0
+_RECORDED_DEADLINE_S = 600.0
+"""A process that records its classes writes them when it ends."""
 
 
 def _silent(_message: str) -> None:
@@ -52,6 +54,7 @@ class LocalStack:
         parts: Iterable[str] = PARTS,
         *,
         ports: Mapping[str, int] | None = None,
+        flink_slots: int | None = None,
         progress: Progress = _silent,
     ) -> Addresses:
         """Start what does not run and wait until all of it answers; a failure stops what this call started.
@@ -59,6 +62,7 @@ class LocalStack:
         Args:
             parts: any of `kafka`, `minio`, `flink`.
             ports: ports to use by part; the others keep their last port, their usual one or take a free one.
+            flink_slots: task slots of a cluster that starts; None keeps the last number, at first 2.
             progress: told in a few words what is being done.
 
         Raises:
@@ -74,6 +78,8 @@ class LocalStack:
             mine = [part for part in PARTS if part in chosen and not external.address_of(part)]
             wanted = frozenset(name for part in mine for name in PROCESSES_OF[part])
             self._choose_ports(state, mine, ports or {}, progress)
+            if flink_slots is not None and not _alive(state) & set(PROCESSES_OF["flink"]):
+                state.flink_slots = flink_slots
             self._start(state, wanted, external, progress)
             return self._addresses(state)
 
@@ -91,6 +97,24 @@ class LocalStack:
         external = external_parts(self._environ, self._state().ports)
         mine = [part for part in check_parts(parts) if not external.address_of(part)]
         self._starter(progress).install(frozenset(name for part in mine for name in PROCESSES_OF[part]))
+
+    def record_archives(self, record: Callable[[Path], None]) -> None:
+        """Have the class archives of Kafka and Flink written by `record`, unless they are there.
+
+        Args:
+            record: gets the folder that they belong into.
+
+        Raises:
+            StackUsageError: a tool is missing.
+            InstallError: a download failed, or `record` wrote less than all.
+        """
+
+        def checked(folder: Path) -> None:
+            record(folder)
+            if missing := ClassArchives(folder).missing:
+                raise InstallError(f"no archive of {', '.join(missing)} was written")
+
+        self._cache.record(self._starter(_silent).archives(), checked)
 
     def down(self, *, wipe: bool = False, progress: Progress = _silent) -> None:
         """Stop exactly what `up` started.
@@ -175,8 +199,8 @@ class LocalStack:
         if addresses.flink_home is None:
             raise StackUsageError("this stack runs no Flink: start it with `ferry-stack up`")
         program = addresses.flink_home / "bin" / "flink"
-        folders = flink.FlinkFolders(addresses.flink_home, self.home.flink)
-        environ = folders.environ(self._environ, find_java_home(self._environ))
+        starter = self._starter(_silent)
+        environ = starter.flink_folders().environ(self._environ, starter.java_home())
         return [str(program), *arguments], {**environ, **addresses.environ()}
 
     @contextlib.contextmanager
@@ -258,7 +282,9 @@ class LocalStack:
 
     def _stop(self, state: StackState, names: Iterable[str]) -> None:
         names = tuple(names)
-        process.stop([state.processes[name] for name in names], deadline_s=_STOP_DEADLINE_S)
+        recording = RECORD_VARIABLE in self._environ
+        deadline_s = _RECORDED_DEADLINE_S if recording else _STOP_DEADLINE_S
+        process.stop([state.processes[name] for name in names], deadline_s=deadline_s)
         self._remove_orphans(state, names)
         for name in names:
             del state.processes[name]
@@ -276,6 +302,7 @@ class LocalStack:
         alive = _alive(state)
         has_minio, has_flink = minio.NAME in alive and not external.store, flink.JOB_MANAGER in alive
         home = flink.find_distribution() if has_flink else None
+        starter = self._starter(_silent)
         return Addresses(
             kafka=external.kafka or (own.kafka if "kafka" in alive else ""),
             store=external.store or (own.store if has_minio else ""),
@@ -284,9 +311,7 @@ class LocalStack:
             access_key=state.access_key if has_minio else "",
             secret_key=state.secret_key if has_minio else "",
             flink_home=home,
-            flink_environ=flink.FlinkFolders(home, self.home.flink).variables(find_java_home(self._environ))
-            if home
-            else {},
+            flink_environ=starter.flink_folders().variables(starter.java_home()) if home else {},
         )
 
 

@@ -1,13 +1,16 @@
 """Turns the parts that are missing into launches: installs what they need, then prepares their folders."""
 
+import contextlib
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from deploy.stack import versions
+from deploy.stack import class_archives, versions
 from deploy.stack.addresses import Credentials, ObjectStore, credentials_environ, store_endpoint
 from deploy.stack.artifacts import ArtifactCache, Progress
+from deploy.stack.class_archives import ClassArchives
+from deploy.stack.errors import MissingToolError
 from deploy.stack.external import External
 from deploy.stack.home import StackHome
 from deploy.stack.launch import Launch
@@ -44,12 +47,11 @@ class Starter:
             InstallError: a download or a build failed.
         """
         if names & {kafka.NAME, flink.JOB_MANAGER, flink.TASK_MANAGER}:
-            find_java_home(self._environ)
+            self.java_home()
         if kafka.NAME in names:
             self._cache.jars(versions.KAFKA_JARS, self._progress)
         if flink.JOB_MANAGER in names:
-            flink.find_distribution()
-            self._cache.jars(versions.FLINK_KAFKA_CONNECTOR, self._progress)
+            self._flink_lib()
             self._cache.jars(versions.FLINK_S3_FILESYSTEM, self._progress)
             self._cache.jars(versions.FLINK_SQL_GATEWAY, self._progress)
         if minio.NAME in names:
@@ -81,7 +83,7 @@ class Starter:
             kafka.NAME: lambda: kafka.answers(kafka_address),
             minio.NAME: lambda: minio.is_ready(endpoint),
             flink.JOB_MANAGER: lambda: flink.answers(rest),
-            flink.TASK_MANAGER: lambda: flink.slots(rest) > 0,
+            flink.TASK_MANAGER: lambda: flink.count_slots(rest) > 0,
         }
 
     def _kafka(self, state: StackState) -> Launch:
@@ -89,8 +91,9 @@ class Starter:
             port=state.ports[kafka.BROKER.name],
             controller_port=state.ports[kafka.CONTROLLER.name],
             folder=self._home.kafka,
-            java_home=find_java_home(self._environ),
+            java_home=self.java_home(),
             jars=self._cache.jars(versions.KAFKA_JARS, self._progress),
+            archived=self.archives().options(class_archives.KAFKA),
             environ=self._environ,
         )
 
@@ -125,6 +128,7 @@ class Starter:
             rest_url(state),
             log,
             resource_id,
+            slots=state.flink_slots,
             metrics_port=_metrics_port(state, flink.TASK_METRICS),
         )
 
@@ -134,9 +138,36 @@ class Starter:
             return {}
         return credentials_environ(Credentials(state.access_key, state.secret_key))
 
+    def java_home(self) -> Path:
+        """The Java that runs everything.
+
+        Raises:
+            MissingToolError: there is none.
+        """
+        return self._cache.java(find_java_home(self._environ), self._progress)
+
+    def flink_folders(self) -> flink.FlinkFolders:
+        """What Flink's scripts are pointed at.
+
+        Raises:
+            MissingToolError: there is no Flink.
+        """
+        return flink.FlinkFolders(flink.find_distribution(), self._home.flink, self._flink_lib())
+
+    def archives(self) -> ClassArchives:
+        """The class archives of Kafka and Flink, which may not have been recorded."""
+        jars = self._cache.jars(versions.KAFKA_JARS, self._progress)
+        with contextlib.suppress(MissingToolError):  # a Kafka without Flink has none
+            jars += sorted(self._flink_lib().glob("*.jar"))
+        return self._cache.archives(self.java_home(), jars)
+
+    def _flink_lib(self) -> Path:
+        connectors = self._cache.jars(versions.FLINK_KAFKA_CONNECTOR, self._progress)
+        return self._cache.flink_lib(flink.lib_jars(flink.find_distribution(), connectors), self._progress)
+
     def _flink(self) -> tuple[flink.FlinkFolders, Mapping[str, str]]:
-        folders = flink.FlinkFolders(flink.find_distribution(), self._home.flink)
-        return folders, folders.environ(self._environ, find_java_home(self._environ))
+        folders = self.flink_folders()
+        return folders, folders.environ(self._environ, self.java_home())
 
     def _write_flink(self, state: StackState, external: External) -> None:
         folders, _ = self._flink()
@@ -144,16 +175,17 @@ class Starter:
             host=LOOPBACK,
             rest_port=state.ports[flink.REST.name],
             rpc_port=state.ports[flink.RPC.name],
-            java_home=find_java_home(self._environ),
+            java_home=self.java_home(),
             java_options=java_options_of((folders.distribution / "conf" / "config.yaml").read_text()),
             python=Path(sys.executable),
+            archives=self.archives(),
+            slots=state.flink_slots,
             scratch=folders.scratch,
             store=object_store(state, external, self._environ),
         )
         flink.write_folders(
             folders,
             settings,
-            connectors=self._cache.jars(versions.FLINK_KAFKA_CONNECTOR, self._progress),
             filesystems=self._cache.jars(versions.FLINK_S3_FILESYSTEM, self._progress),
             tools=self._cache.jars(versions.FLINK_SQL_GATEWAY, self._progress),
         )

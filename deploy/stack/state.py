@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deploy.stack.errors import StackUsageError
 
 _SCHEMA_VERSION = 1
+DEFAULT_SLOTS = 2
 
 
 class ProcessRecord(BaseModel):
@@ -40,6 +41,7 @@ class StackState(BaseModel):
         ports: the port of each listener by name.
         access_key: MinIO's user.
         secret_key: MinIO's password.
+        flink_slots: how many task slots the cluster has.
         processes: what was started, by name.
     """
 
@@ -48,6 +50,7 @@ class StackState(BaseModel):
     ports: dict[str, int] = Field(default_factory=dict)
     access_key: str = ""
     secret_key: str = ""
+    flink_slots: int = DEFAULT_SLOTS
     processes: dict[str, ProcessRecord] = Field(default_factory=dict)
 
 

@@ -6,14 +6,14 @@ are pointed at.
 
 import importlib.util
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.stack import http_probe
 from deploy.stack.errors import MissingToolError
 from deploy.stack.launch import Launch
-from deploy.stack.parts.flink_config import LOG_CONFIG, METRICS_PORT, SLOTS, FlinkSettings, render_config
+from deploy.stack.parts.flink_config import LOG_CONFIG, METRICS_PORT, FlinkSettings, render_config
 from deploy.stack.ports import LOOPBACK, Listener
 
 JOB_MANAGER = "jobmanager"
@@ -34,10 +34,12 @@ class FlinkFolders:
     Attributes:
         distribution: the wheel's Flink: bin/, lib/, opt/.
         root: the stack's own folder for Flink.
+        lib: the jars of every class path.
     """
 
     distribution: Path
     root: Path
+    lib: Path
 
     @property
     def conf(self) -> Path:
@@ -65,7 +67,7 @@ class FlinkFolders:
             "JAVA_HOME": str(java_home),
             "FLINK_HOME": str(self.distribution),
             "FLINK_CONF_DIR": str(self.conf),
-            "FLINK_LIB_DIR": str(self.root / "lib"),
+            "FLINK_LIB_DIR": str(self.lib),
             "FLINK_OPT_DIR": str(self.root / "opt"),
             "FLINK_PLUGINS_DIR": str(self.root / "plugins"),
             "FLINK_LOG_DIR": str(self.root / "log"),
@@ -91,18 +93,14 @@ def write_folders(
     folders: FlinkFolders,
     settings: FlinkSettings,
     *,
-    connectors: list[Path],
     filesystems: list[Path],
     tools: list[Path],
 ) -> None:
     """Make the folders anew: links to the wheel's jars and ours, and the configuration."""
-    for name in ("conf", "lib", "opt", "plugins", "log", "pid", "tmp"):
+    for name in ("conf", "opt", "plugins", "log", "pid", "tmp"):
         shutil.rmtree(folders.root / name, ignore_errors=True)
     for name in ("log", "pid", "tmp"):
         (folders.root / name).mkdir(parents=True)
-    _link_all(
-        [*(folders.distribution / "lib").iterdir(), _python_jar(folders), *connectors], folders.root / "lib"
-    )
     _link_all(
         sorted(p for p in (folders.distribution / "plugins").iterdir() if p.is_dir()),
         folders.root / "plugins",
@@ -146,6 +144,7 @@ def task_manager(
     log: Path,
     resource_id: str,
     *,
+    slots: int,
     metrics_port: int,
 ) -> Launch:
     """How to start the task manager; ready when the job manager counts its slots."""
@@ -157,8 +156,8 @@ def task_manager(
         command=[*start, "-D", resource, "-D", f"{METRICS_PORT}={metrics_port}"],
         environ=environ,
         folder=folders.root,
-        address=f"{SLOTS} slots, {metrics_url(metrics_port)}",
-        ready=lambda: has_registered(rest, resource_id),
+        address=f"{slots} slots, {metrics_url(metrics_port)}",
+        ready=lambda: has_registered(rest, resource_id, slots),
         deadline_s=_DEADLINE_S,
     )
 
@@ -173,18 +172,18 @@ def answers(rest: str) -> bool:
     return _get(rest, "overview") is not None
 
 
-def slots(rest: str) -> int:
+def count_slots(rest: str) -> int:
     """How many task slots a cluster has; 0 if it does not answer."""
     overview = _get(rest, "overview") or {}
     total = overview.get("slots-total", 0)
     return total if isinstance(total, int) else 0
 
 
-def has_registered(rest: str, resource_id: str) -> bool:
+def has_registered(rest: str, resource_id: str, slots: int) -> bool:
     """Whether a task manager of this id offers all its slots."""
     listed = (_get(rest, "taskmanagers") or {}).get("taskmanagers")
     return isinstance(listed, list) and any(
-        each.get("id") == resource_id and each.get("slotsNumber") == SLOTS for each in listed
+        each.get("id") == resource_id and each.get("slotsNumber") == slots for each in listed
     )
 
 
@@ -199,17 +198,19 @@ def _get(rest: str, path: str) -> dict[str, object] | None:
     return body if isinstance(body, dict) else None
 
 
-def _python_jar(folders: FlinkFolders) -> Path:
-    """Flink's jar for Python jobs, which every client would otherwise ship with each job.
+def lib_jars(distribution: Path, connectors: Sequence[Path]) -> list[Path]:
+    """The jars of every class path of a cluster, `flink-python` among them.
 
-    Shipped ones leave their class loader behind when the job ends: the metaspace grew by 24 MB a job, and the
-    sixth ended the task manager. In lib, with parent-first loading, six jobs added 3 MB.
+    Every client would otherwise ship `flink-python` with each job, and shipped ones leave their class loader
+    behind when the job ends: the metaspace grew by 24 MB a job, and the sixth ended the task manager. In lib,
+    with parent-first loading, six jobs added 3 MB.
 
     Raises:
         MissingToolError: the distribution has none.
     """
-    for jar in (folders.distribution / "opt").glob("flink-python-*.jar"):
-        return jar
+    python = list((distribution / "opt").glob("flink-python-*.jar"))
+    if python:
+        return sorted([*(distribution / "lib").glob("*.jar"), *python, *connectors])
     raise MissingToolError("the apache-flink wheel has no flink-python jar; install apache-flink again")
 
 

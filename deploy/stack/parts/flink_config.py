@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.stack.addresses import FLINK_BUCKET, ObjectStore
-
-SLOTS = 2
+from deploy.stack.class_archives import CLIENT, JOB_MANAGER, TASK_MANAGER, ClassArchives
 
 METRICS_PORT = "metrics.reporter.prometheus.port"
 """The setting that differs between the job manager and the task manager of one machine."""
@@ -39,6 +38,8 @@ class FlinkSettings:
         java_home: the Java that runs everything.
         java_options: options every Flink JVM needs, from the distribution's own configuration.
         python: the interpreter of the Python workers and of `flink run`.
+        archives: the class archives that the processes use.
+        slots: how many tasks run at the same time.
         scratch: a folder for temporary files, and for checkpoints if there is no object store.
         store: where checkpoints go; None keeps them in `scratch`.
     """
@@ -49,6 +50,8 @@ class FlinkSettings:
     java_home: Path
     java_options: str
     python: Path
+    archives: ClassArchives
+    slots: int
     scratch: Path
     store: ObjectStore | None
 
@@ -62,14 +65,19 @@ def render_config(settings: FlinkSettings) -> str:
         **_checkpoints(settings),
         **_metrics(),
         "parallelism.default": 1,
-        "taskmanager.numberOfTaskSlots": SLOTS,
+        "taskmanager.numberOfTaskSlots": settings.slots,
         "io.tmp.dirs": settings.scratch,
         "env.java.home": settings.java_home,
         "env.java.opts.all": settings.java_options,
         # what goes to Python at once is an array of half a megabyte; in regions of one, each counts as huge
-        "env.java.opts.taskmanager": "-XX:G1HeapRegionSize=8m",
+        "env.java.opts.taskmanager": " ".join(
+            ["-XX:G1HeapRegionSize=8m", *settings.archives.options(TASK_MANAGER)]
+        ),
+        **_archived_job_manager(settings.archives),
         # the client lives for seconds: compiling it well costs more than it gives
-        "env.java.opts.client": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "env.java.opts.client": " ".join(
+            ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *settings.archives.options(CLIENT)]
+        ),
         # the client ships flink-python with every job: unless the one in lib wins, its classes stay for ever
         "classloader.resolve-order": "parent-first",
         "python.executable": settings.python,
@@ -86,6 +94,11 @@ def java_options_of(config: str) -> str:
             # the compiler is no part of a runtime image, which warns of it on every start
             return " ".join(option for option in value.split() if "=jdk.compiler/" not in option)
     return ""
+
+
+def _archived_job_manager(archives: ClassArchives) -> Mapping[str, object]:
+    options = archives.options(JOB_MANAGER)
+    return {"env.java.opts.jobmanager": " ".join(options)} if options else {}
 
 
 def _addresses(settings: FlinkSettings) -> Mapping[str, object]:

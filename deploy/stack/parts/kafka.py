@@ -67,9 +67,19 @@ def prepare(
     folder: Path,
     java_home: Path,
     jars: Sequence[Path],
+    archived: Sequence[str],
     environ: Mapping[str, str],
 ) -> Launch:
     """Write the configuration, format the log folder if it is new, and say how to start the broker.
+
+    Args:
+        port: where clients reach it.
+        controller_port: where it reaches itself.
+        folder: its configuration and topics.
+        java_home: the Java to run it with.
+        jars: its class path.
+        archived: the options that make it use its class archive.
+        environ: its whole environment.
 
     Raises:
         InstallError: the folder cannot be formatted.
@@ -84,7 +94,15 @@ def prepare(
     address = f"{LOOPBACK}:{port}"
     return Launch(
         name=NAME,
-        command=[*java, "-Xms128m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(config)],
+        command=[
+            *java,
+            *archived,
+            "-Xms128m",
+            "-Xmx512m",
+            "-XX:+ExitOnOutOfMemoryError",
+            "kafka.Kafka",
+            str(config),
+        ],
         environ=environ,
         folder=folder,
         address=address,

@@ -4,6 +4,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from deploy.stack.addresses import Credentials, ObjectStore
+from deploy.stack.class_archives import ClassArchives
 from deploy.stack.parts import kafka, minio
 from deploy.stack.parts.flink import FlinkFolders, metrics_url
 from deploy.stack.parts.flink_config import METRICS_PORT, FlinkSettings, java_options_of, render_config
@@ -19,6 +20,8 @@ def flink_settings(store: ObjectStore | None) -> FlinkSettings:
         java_home=Path("/java"),
         java_options="--add-opens=java.base/java.lang=ALL-UNNAMED",
         python=Path("/venv/bin/python"),
+        archives=ClassArchives(Path("/archives")),
+        slots=2,
         scratch=Path("/srv/flink/tmp"),
         store=store,
     )
@@ -66,6 +69,10 @@ def test_flink_listens_to_this_machine_only() -> None:
     assert len(bound) == 3
 
 
+def test_flink_runs_as_many_tasks_at_once_as_there_are_slots() -> None:
+    assert flink_config(S3)["taskmanager.numberOfTaskSlots"] == 2
+
+
 def test_flink_shows_its_metrics_to_prometheus() -> None:
     config = flink_config(S3)
     assert config["metrics.reporters"] == "prometheus"
@@ -100,7 +107,7 @@ def test_the_distributions_java_options_are_kept_but_for_the_compilers() -> None
 
 @pytest.mark.parametrize("name", ["FLINK_LIB_DIR", "FLINK_ENV_JAVA_OPTS", "JVM_ARGS"])
 def test_settings_of_another_flink_are_left_out(name: str) -> None:
-    folders = FlinkFolders(Path("/pyflink"), Path("/srv/flink"))
+    folders = FlinkFolders(Path("/pyflink"), Path("/srv/flink"), Path("/lib"))
     environ = folders.environ({name: "other", "PATH": "/bin"}, Path("/java"))
     assert environ.get(name) != "other"
     assert environ["FLINK_CONF_DIR"] == "/srv/flink/conf"
