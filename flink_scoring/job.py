@@ -65,7 +65,6 @@ def score(
         flink run -d -pym flink_scoring.job --pipeline digits.toml --restore newest
     """
     # after the arguments are read, so that a wrong one is told at once
-    from flink_scoring.plan import submit
     from flink_scoring.topics import prepare_topics
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
@@ -87,6 +86,9 @@ def score(
     for advice in filter(None, map(advise_on_latency, every)):
         log.info(advice)
     limited = [(options, prepare_topics(options.kafka, options.pipeline)) for options in every]
+    # PyFlink takes seconds to import: a topic that is not there is told without it
+    from flink_scoring.plan import submit
+
     submit(limited, restore=restore)
 
 

@@ -13,7 +13,16 @@ from flink_scoring.function import FunctionSpec, score_function
 from flink_scoring.labelling import statements as labelling
 from flink_scoring.labelling.function import judge_function
 from flink_scoring.options import JobOptions, require_process_mode
-from flink_scoring.restoring import RESTORE, StateFolders, flink_listing, note_job, restore_path
+from flink_scoring.restoring import (
+    EMBEDDED,
+    JOB_ID,
+    RESTORE,
+    TARGET,
+    StateFolders,
+    flink_listing,
+    note_job,
+    restore_path,
+)
 from flink_scoring.several import job_name, whole_job
 from flink_scoring.topics import OutputLimits
 from registry.errors import StoreUnreachableError
@@ -42,6 +51,9 @@ def submit(
     settings = statements.job_settings(whole_job(every)) | {"pipeline.name": job_name(every)}
     folders = StateFolders.of(config.get, job_name(every))
     settings |= folders.settings | _restored(folders, restore)
+    is_embedded = config.get(TARGET, "") == EMBEDDED
+    if not is_embedded:
+        settings[JOB_ID] = folders.new_job_id()
     for name, value in settings.items():
         config.set(name, value)
     inserts = tables.create_statement_set()
@@ -50,7 +62,8 @@ def submit(
         if options.pipeline.labels is not None:
             inserts.add_insert_sql(_accuracy(tables, options))
     result = inserts.execute()
-    _note(result, folders)
+    if is_embedded:
+        _note(result, folders)
     return result
 
 

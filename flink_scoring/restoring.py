@@ -1,12 +1,16 @@
 """Where the state of a job lies, and how a job that was lost goes on from it.
 
-Each job has a folder of its own below the one that the cluster is configured with, so that its newest state
-is found by its name: a job that is submitted anew has another id. In it lies a note of each id, by which the
-savepoints of `flink stop` are known, whose folder the cluster's jobs share.
+Each job has a folder of its own for checkpoints, below the one that the cluster is configured with, so that
+its newest state is found by its name: a job that is submitted anew has another id. Savepoints of `flink stop`
+lie in one folder for all jobs, whatever a job is configured with. Their names hold the first digits of an id,
+which are the same for every job of a name. Where an id cannot be chosen, as on an application cluster and in
+earlier releases, a note in the job's folder tells which it was.
 """
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +20,11 @@ from registry.errors import NotFoundError, StoreUnreachableError
 CHECKPOINTS = "execution.checkpointing.dir"
 SAVEPOINTS = "execution.checkpointing.savepoint-dir"
 RESTORE = "execution.state-recovery.path"
+JOB_ID = "$internal.pipeline.job-id"
+"""Flink's internal option for a job's id, which its own application mode sets."""
+TARGET = "execution.target"
+EMBEDDED = "embedded"
+"""The target of an application cluster, whose executor takes no id from a job."""
 NEWEST = "newest"
 """The value of `--restore` that means the newest state there is."""
 
@@ -48,10 +57,12 @@ class StateFolders:
     Attributes:
         checkpoints: the job's own, with a folder for each id that it had.
         savepoints: the cluster's.
+        id_begins: how the id of each job of this name begins.
     """
 
     checkpoints: str
     savepoints: str
+    id_begins: str
 
     @classmethod
     def of(cls, configured: Callable[[str, str], str], name: str) -> StateFolders:
@@ -62,12 +73,17 @@ class StateFolders:
             name: the job's name.
         """
         checkpoints, savepoints = (configured(key, "").rstrip("/") for key in (CHECKPOINTS, SAVEPOINTS))
-        return cls(f"{checkpoints}/{name}" if checkpoints else "", savepoints)
+        begins = hashlib.sha256(name.encode()).hexdigest()[:_SHORT_ID]
+        return cls(f"{checkpoints}/{name}" if checkpoints else "", savepoints, begins)
 
     @property
     def settings(self) -> dict[str, str]:
         """What makes the job use them."""
         return {CHECKPOINTS: self.checkpoints} if self.checkpoints else {}
+
+    def new_job_id(self) -> str:
+        """Returns an id that no job has had: 32 hexadecimal digits."""
+        return self.id_begins + secrets.token_hex(16)[_SHORT_ID:]
 
 
 def restore_path(wanted: str, folders: StateFolders, listing: Listing) -> str | None:
@@ -91,7 +107,8 @@ def restore_path(wanted: str, folders: StateFolders, listing: Listing) -> str | 
     ids = [entry.name for entry in listing(folders.checkpoints) if entry.is_folder]
     found = [state for job in ids for state in _complete(f"{folders.checkpoints}/{job}", "chk-", listing)]
     if folders.savepoints:
-        prefixes = tuple(f"savepoint-{job[:_SHORT_ID]}-" for job in ids)
+        begins = {folders.id_begins, *(job[:_SHORT_ID] for job in ids)}
+        prefixes = tuple(f"savepoint-{each}-" for each in sorted(begins))
         found += _complete(folders.savepoints, prefixes, listing)
     return max(found, default=(0, None))[1]
 
@@ -117,7 +134,7 @@ def flink_listing(jvm: Any) -> Listing:
 
 
 def note_job(jvm: Any, folders: StateFolders, job_id: str) -> None:
-    """Note that the job has this id now.
+    """Note in the job's folder that it has this id.
 
     Raises:
         StoreUnreachableError: the folder cannot be written.

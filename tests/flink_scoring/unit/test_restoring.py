@@ -9,8 +9,8 @@ import pytest
 from flink_scoring.restoring import CHECKPOINTS, SAVEPOINTS, Entry, Listing, StateFolders, restore_path
 from registry.errors import NotFoundError
 
-FOLDERS = StateFolders("s3://flink/checkpoints/digits", "s3://flink/savepoints")
-NOWHERE = StateFolders("", "")
+FOLDERS = StateFolders("s3://flink/checkpoints/digits", "s3://flink/savepoints", "cc6b6b")
+NOWHERE = StateFolders("", "", "cc6b6b")
 
 
 def listing(files: dict[str, int]) -> Listing:
@@ -53,11 +53,29 @@ def test_the_newest_complete_state_of_all_earlier_jobs_is_taken() -> None:
 def test_a_job_that_was_stopped_has_no_checkpoints_left_and_its_savepoint_is_taken() -> None:
     files = {
         "s3://flink/checkpoints/digits/aaaaaaaa/chk-9/_metadata": 100,
+        "s3://flink/savepoints/savepoint-cc6b6b-1/_metadata": 300,
+        "s3://flink/savepoints/savepoint-cc6b6b-2/part": 400,
+        "s3://flink/savepoints/savepoint-dddddd-1/_metadata": 500,
+    }
+    newest = "s3://flink/savepoints/savepoint-cc6b6b-1"
+    assert restore_path("newest", FOLDERS, listing(files)) == newest
+
+
+def test_a_savepoint_that_an_earlier_release_wrote_is_found_by_the_note_of_its_job() -> None:
+    files = {
+        "s3://flink/checkpoints/digits/aaaaaaaa/chk-9/_metadata": 100,
         "s3://flink/checkpoints/digits/bbbbbbbb/submitted": 200,
         "s3://flink/savepoints/savepoint-bbbbbb-1/_metadata": 300,
     }
     newest = "s3://flink/savepoints/savepoint-bbbbbb-1"
     assert restore_path("newest", FOLDERS, listing(files)) == newest
+
+
+def test_the_ids_of_a_job_begin_alike_and_never_repeat() -> None:
+    ids = {FOLDERS.new_job_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert {(len(each), each[:6]) for each in ids} == {(32, "cc6b6b")}
+    assert StateFolders.of(lambda _, default: default, "other").id_begins != "cc6b6b"
 
 
 def test_a_first_start_has_nothing_to_go_on_from() -> None:
