@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -295,8 +297,11 @@ def serve(
         return
     # a port in use is our one line, not gRPC's five; set it to see gRPC's own
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from grpc_server.settings import load_server_settings
-    from registry.logs import configure_logs
+    # NumPy carries tensors here and multiplies none, and would start a thread for each core
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    with _importing():
+        from grpc_server.settings import load_server_settings
+        from registry.logs import configure_logs
 
     settings = load_server_settings(
         server_models=tuple(model or ()),
@@ -334,14 +339,27 @@ def serve(
     settings.optional_models()
     settings.shadows()
     if check_config:
-        from grpc_server.checking import check
+        with _importing():
+            from grpc_server.checking import check
 
         check(settings)
         return
-    import uvloop
+    with _importing():
+        import uvloop
 
+        serving = _serving(settings)
     configure_logs(settings.server_log_format)
-    uvloop.run(_serving(settings))
+    uvloop.run(serving)
+
+
+@contextlib.contextmanager
+def _importing() -> Iterator[None]:
+    """Do not look for garbage meanwhile: imports make none, and looking is a tenth of what they take."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _serving(settings: ServerSettings) -> Coroutine[Any, Any, None]:
@@ -352,6 +370,8 @@ def _serving(settings: ServerSettings) -> Coroutine[Any, Any, None]:
         return supervise(settings)
     from grpc_server.process import serve as serve_until_stopped
 
+    if settings.server_http:
+        import grpc_server.http_mirror.server  # noqa: F401 - it is needed at once
     return serve_until_stopped(settings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -16,7 +17,8 @@ from grpc_server.security.guard import HEADER, Guard
 
 Answer = Callable[[web.Request], Awaitable[web.Response]]
 
-REQUEST_ID = "request_id"
+# aiohttp warns of plain names since 3.14, which brought keys for them
+REQUEST_ID: Any = getattr(web, "RequestKey", lambda name, _: name)("request_id", str)
 """Under which a request keeps the id that its body says."""
 
 _FAILED = 400

@@ -1,4 +1,7 @@
-"""A server's certificate with its key, read from files and proved to belong together."""
+"""A server's certificate with its key, read from files and proved to belong together.
+
+`cryptography` is imported where a file is read, so that a server without TLS does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
+from typing import TYPE_CHECKING
 
 from registry.documents import utc_now
 from registry.errors import UsageError
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,8 @@ class Certificates:
 
 
 def _certificates(file: Path, data: bytes) -> list[x509.Certificate]:
+    from cryptography import x509
+
     try:
         return x509.load_pem_x509_certificates(data)
     except ValueError as error:
@@ -76,6 +78,8 @@ def _certificates(file: Path, data: bytes) -> list[x509.Certificate]:
 
 
 def _require_key_of(certificate: x509.Certificate, file: Path, data: bytes, of: Path) -> None:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
     try:
         key = load_pem_private_key(data, password=None)
     except TypeError as error:

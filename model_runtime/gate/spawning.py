@@ -59,6 +59,8 @@ def keeper_environment() -> dict[str, str]:
     environment |= dict.fromkeys(_ONE_THREAD, "1")
     # its thread would be lost in every fork, with the locks that it holds
     environment["ORT_DISABLE_TELEMETRY"] = "1"
+    # no code of others, and no look into every installed distribution for it
+    environment["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     environment["PYTHONPATH"] = os.pathsep.join(import_path())
     return environment
 
