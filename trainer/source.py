@@ -69,6 +69,9 @@ class KafkaSource:
         except KafkaError as error:
             self.close()
             raise BrokerUnreachableError(self._bootstrap, brief(error)) from error
+        except OffsetsLostError:
+            self.close()
+            raise
         self._quiet_since = time.monotonic()
         return dict(self._positions)
 
