@@ -18,6 +18,7 @@ BENCHMARKS = (
     "grpc_peers",
     "grpc_swaps",
     "grpc_fleet",
+    "flink_start",
     "flink_job",
     "flink_peers",
     "flink_sql",
