@@ -18,7 +18,7 @@ export UV_COMPILE_BYTECODE := 1
 
 PACKAGES := registry model_runtime streams trainer flink_scoring grpc_server protos deploy
 
-.PHONY: help install parts demo test lint unit integration bench protos format clean
+.PHONY: help install parts demo test test-all lint unit component system bench protos format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,11 @@ $(SYNCED): $(UV) pyproject.toml uv.lock
 demo: install ## everything at once, live; DEMO_SECONDS=180 plays a script and ends by itself
 	@$(RUN)ferry-demo
 
-test: lint unit integration ## all checks and all tests
+test: parts ## all checks and tests, in some 20 minutes; tells at the end what took the time
+	@$(RUN)python -m tests.run lint unit component system
+
+test-all: parts $(PERF_ANALYZER) ## everything at full size, for a night
+	@$(RUN)python -m tests.run --full-size --keep-going lint unit component system nightly
 
 lint: install ## ruff, mypy, import-linter
 	$(RUN)ruff check .
@@ -49,8 +53,14 @@ lint: install ## ruff, mypy, import-linter
 	$(RUN)mypy
 	$(RUN)lint-imports
 
-unit: install ## tests without a socket, in a minute
-	$(RUN)pytest -m "not integration" --ignore-glob='*/integration' -n 3
+unit: install ## tests without a socket or a process, in a minute
+	@$(RUN)python -m tests.run unit
+
+component: install ## tests on loopback, one server or store for a module, in four minutes
+	@$(RUN)python -m tests.run component
+
+system: parts ## tests on a real Kafka, MinIO and Flink, in twelve minutes
+	@$(RUN)python -m tests.run system
 
 parts: install ## what the local stack needs: fetched and built once, MinIO for some minutes
 	@$(RUN)ferry-stack install
@@ -59,9 +69,6 @@ $(PERF_ANALYZER): $(UV)
 	@$(UV) pip install --quiet --no-deps --python "$(PYTHON)" --target .tools/perf_analyzer \
 	  tritonclient==2.50.0 nvidia-cuda-runtime-cu12==12.9.79 || \
 	  echo "perf_analyzer cannot be fetched for this machine: its tests are skipped"
-
-integration: parts $(PERF_ANALYZER) ## tests on a real Kafka, MinIO and Flink, two files at a time, each with a stack of its own
-	$(RUN)pytest -m integration -n 2 --dist loadfile --reruns 1
 
 bench: install ## benchmarks, each beside its limit
 	$(RUN)python -m bench

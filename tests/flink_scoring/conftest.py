@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +126,15 @@ def digits_toml(name: str) -> str:
 def pipeline_text() -> Callable[[str], str]:
     """The text of a digits pipeline by its name."""
     return digits_toml
+
+
+@pytest.fixture(scope="module")
+def own_settings(_empty_config: Path) -> Iterator[None]:
+    """What `_private_folders` says to a test, for a job that the tests of a module share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FERRY_CONFIG", str(_empty_config))
+        patch.setenv("FERRY_ACTOR", "tester")
+        yield
 
 
 @pytest.fixture

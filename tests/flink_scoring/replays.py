@@ -8,16 +8,19 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
-
-from streams.scored import ScoredRecord, decode_scored
-from tests.flink_scoring.harness import Output, ScoringJob, digit, wait_for
+from registry.documents import ChannelEntry
+from streams.scored import ScoredRecord
+from tests.flink_scoring.harness import ScoringJob, digit
+from tests.flink_scoring.reading import Output
+from tests.support.waiting import DEADLINE
 
 _SAVEPOINT = re.compile(r"Path: (\S+)")
+
+Answers = Mapping[bytes, Sequence[ScoredRecord]]
 
 
 @dataclass
@@ -38,7 +41,7 @@ class Sent:
 
 @contextlib.contextmanager
 def feeding(
-    job: ScoringJob, rate: float = 200.0, *, name: str = "record", poison_every: int | None = None
+    job: ScoringJob, rate: float = 100.0, *, name: str = "record", poison_every: int | None = None
 ) -> Iterator[Sent]:
     """Sends records called `name` and a number until the block ends; all are there afterwards."""
     sent, stop = Sent(), threading.Event()
@@ -51,7 +54,7 @@ def feeding(
                 for key, value in _records(sent, stop, rate, name, poison_every):
                     futures.append((key, producer.send(job.pipeline.source.topic, key=key, value=value)))
             for key, future in futures:
-                found = future.get(timeout=60)
+                found = future.get(timeout=DEADLINE)
                 sent.places[key] = (found.partition, found.offset)
         except BaseException as error:  # noqa: BLE001 - told where the test waits
             failures.append(error)
@@ -62,7 +65,7 @@ def feeding(
         yield sent
     finally:
         stop.set()
-        thread.join(120)
+        thread.join(DEADLINE)
     assert not failures, failures
     assert len(sent) == len(futures)
 
@@ -81,29 +84,33 @@ def _records(
             else:
                 yield key, digit(number)
         made = due
-        stop.wait(0.02)
+        stop.wait(0.05)
 
 
-def every_answer(job: ScoringJob) -> dict[bytes, list[ScoredRecord]]:
+def every_answer(job: ScoringJob) -> Answers:
     """What was ever written for each key, in transactions that were aborted too."""
-    consumer = KafkaConsumer(bootstrap_servers=job.kafka, group_id=None, isolation_level="read_uncommitted")
-    topic = job.pipeline.require_scoring().topic
-    with contextlib.closing(consumer):
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning()
-        ends = consumer.end_offsets(partitions)
-        answers: dict[bytes, list[ScoredRecord]] = defaultdict(list)
-        end = time.monotonic() + 60
-        while any(consumer.position(place) < ends[place] for place in partitions):
-            assert time.monotonic() < end, "the topic cannot be read to its end"
-            for messages in consumer.poll(timeout_ms=200).values():
-                for message in messages:
-                    answers[message.key].append(decode_scored(message.value))
-    return answers
+    return job.reader(committed=False).read_to_end().answers
 
 
-def require_one_generation_per_record(answers: dict[bytes, list[ScoredRecord]], sent: Sent) -> int:
+def require_all_once(output: Output, sent: Sent, entries: Sequence[ChannelEntry]) -> None:
+    """Each record came out once, in the topic where it belongs, by the whole version that it names.
+
+    Args:
+        output: of the job.
+        sent: all that it was given.
+        entries: those that may have scored; each version answers with its own number.
+    """
+    assert sorted(output.seen) == sorted(sent.places)
+    assert set(output.dead) == sent.poisoned
+    by_generation = {entry.generation: entry for entry in entries}
+    for record in output.scored.values():
+        entry = by_generation[record.model.generation]
+        assert (record.model.name, record.model.version) == (entry.model, entry.version)
+        assert record.model.digest == entry.blob_digest
+        assert record.prediction == entry.version
+
+
+def require_one_generation_per_record(answers: Answers, sent: Sent) -> int:
     """Every record has one generation however often it was scored; how many were scored more than once.
 
     And along each partition generations only rise.
@@ -116,36 +123,33 @@ def require_one_generation_per_record(answers: dict[bytes, list[ScoredRecord]], 
     assert not torn, f"{len(torn)} records were scored by several generations: {dict(list(torn.items())[:5])}"
     along: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for key, records in answers.items():
-        partition, offset = sent.places[key]
-        along[partition].append((offset, records[0].model.generation))
+        if key in sent.places:
+            partition, offset = sent.places[key]
+            along[partition].append((offset, records[0].model.generation))
     for places in along.values():
         generations = [generation for _, generation in sorted(places)]
         assert generations == sorted(generations)
     return sum(len(records) > 1 for records in answers.values())
 
 
-def wait_until_scored_by(job: ScoringJob, generation: int, *, deadline: float = 240.0) -> None:
-    """Until a generation scored something, committed or not yet."""
-
-    def is_there(output: Output) -> bool:
-        newest = next(reversed(output.scored.values()), None)
-        return newest is not None and newest.model.generation >= generation
-
-    job.read(is_there, committed=False, deadline=deadline)
+def wait_until_scored_by(job: ScoringJob, generation: int) -> None:
+    """Until a generation or a newer one scored something, committed or not yet."""
+    what = f"a record scored by generation {generation}"
+    job.read(lambda output: output.newest >= generation, what, committed=False)
 
 
-def wait_for_outputs_behind_a_checkpoint(job: ScoringJob, count: int) -> None:
-    """Until a checkpoint was just completed, and `count` records were scored since."""
-    before = job.checkpoints()
-    wait_for(lambda: job.checkpoints() > before, "the next checkpoint")
-    scored = sum(map(len, every_answer(job).values()))
-    wait_for(lambda: sum(map(len, every_answer(job).values())) >= scored + count, "outputs behind it")
+def wait_for_outputs(job: ScoringJob, count: int) -> None:
+    """Until so many more records were scored than when it was asked, committed or not."""
+    scored = len(job.reader(committed=False).read_to_end().seen)
+    job.read(lambda output: len(output.seen) >= scored + count, f"{count} more outputs", committed=False)
 
 
 def stop_with_savepoint(job: ScoringJob) -> str:
     """`flink stop`, as a person types it; where the savepoint lies."""
     command, environ = job.stack.flink_command("stop", job.job_id)
-    result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
     found = _SAVEPOINT.search(result.stdout)
     assert found, result.stdout + result.stderr
     return found[1]

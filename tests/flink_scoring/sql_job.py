@@ -17,10 +17,10 @@ PEOPLE = [(30.0, 1, "Ulm", True), (40.0, 2, "Bonn", False), (50.0, 3, None, True
 LISTS = [([1.0, 2.0, 3.0],), ([1.0, 2.0],)]
 QUERIES = {
     # field by field: PyFlink's collect cannot read a ROW that has a NULL in it
-    "price": "SELECT age, p.price, p.`where`, p.`both`, p.version, p.generation "
-    "FROM (SELECT age, Price(age, visits, town, is_member) AS p FROM People)",
+    "price": "SELECT age, p.price, p.`where`, p.`both`, p.version, p.generation, q.price "
+    "FROM (SELECT age, Price(age, visits, town, is_member) AS p, Price(age, 7, 'Ulm', TRUE) AS q "
+    "FROM People)",
     "filtered": "SELECT age FROM People WHERE Price(age, visits, town, is_member).price > 100",
-    "constants": "SELECT Price(age, 7, 'Ulm', TRUE).price FROM People",
     "total": "SELECT Total(numbers) FROM Lists",
     "alone": "SELECT Twice(1.5 + 0 * RAND())",
 }

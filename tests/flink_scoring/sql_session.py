@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.stack.local import LocalStack
-
-DEADLINE = 240.0
+from tests.support.waiting import DEADLINE
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>()][0-9A-B]?|\r")
 
@@ -53,13 +52,11 @@ class SqlSession:
         """End the query that runs."""
         os.write(self._terminal, b"\x03")
 
-    def wait_for(self, pattern: str, *, deadline: float = DEADLINE) -> str:
+    def wait_for(self, pattern: str) -> str:
         """What is printed until `pattern` comes, with it; the next call reads on from there."""
-        end = time.monotonic() + deadline
+        end = time.monotonic() + DEADLINE
         while (found := re.search(pattern, self._read)) is None:
-            assert time.monotonic() < end, (
-                f"{pattern!r} did not come within {deadline:g} s:\n{self._read[-3000:]}"
-            )
+            assert time.monotonic() < end, f"waited in vain for {pattern!r}:\n{self._read[-3000:]}"
             if select.select([self._terminal], [], [], 0.2)[0]:
                 self._read += _CONTROL.sub("", os.read(self._terminal, 65536).decode(errors="replace"))
         text, self._read = self._read[: found.end()], self._read[found.end() :]
@@ -87,8 +84,8 @@ def open_session(command: list[str], environ: Mapping[str, str], folder: Path) -
         if process.poll() is None:
             process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(20)
+            process.wait(DEADLINE)
         os.close(master)

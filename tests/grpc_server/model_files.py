@@ -9,6 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
 IR_VERSION = 10
+HELD = "held"
+"""The name of the graph whose runs tests may hold."""
 
 ELEMENT_TYPES = {
     "bool": TensorProto.BOOL,
@@ -28,9 +30,14 @@ ELEMENT_TYPES = {
 
 
 def _model(
-    nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: list[Any] | None = None
+    nodes: list[Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    weights: list[Any] | None = None,
+    *,
+    name: str = "g",
 ) -> bytes:
-    graph = helper.make_graph(nodes, "g", inputs, outputs, weights or [])
+    graph = helper.make_graph(nodes, name, inputs, outputs, weights or [])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     return model.SerializeToString()
 
@@ -39,7 +46,12 @@ def _tensor(name: str, dtype: str, shape: list[int | str]) -> Any:
     return helper.make_tensor_value_info(name, ELEMENT_TYPES[dtype], shape)
 
 
-def plus(number: float, features: int = 4) -> bytes:
+def held(number: float) -> bytes:
+    """`y = x + number`, whose runs `held_runs.holding_runs` holds."""
+    return plus(number, name=HELD)
+
+
+def plus(number: float, features: int = 4, *, name: str = "g") -> bytes:
     """`y = x + number`, so that the answer says which file gave it."""
     weight = numpy_helper.from_array(np.array(number, np.float32), "number")
     return _model(
@@ -47,6 +59,7 @@ def plus(number: float, features: int = 4) -> bytes:
         [_tensor("x", "float32", ["rows", features])],
         [_tensor("y", "float32", ["rows", features])],
         [weight],
+        name=name,
     )
 
 
@@ -86,7 +99,8 @@ def sum_and_difference() -> bytes:
 
 def slow(turns: int = 60, size: int = 700) -> bytes:
     """`y = x + 1` after a chain of matrix products that takes a good second of one core."""
-    matrix = numpy_helper.from_array(np.full((size, size), 1e-3, np.float32), "matrix")
+    # every product is as large as the one before it: denormals would take a hundred times as long
+    matrix = numpy_helper.from_array(np.full((size, size), 1 / size, np.float32), "matrix")
     one = numpy_helper.from_array(np.array(1, np.float32), "one")
     zero = numpy_helper.from_array(np.array(0, np.float32), "zero")
     # the chain begins at the input, or it would be worked out once and for all at load
@@ -104,6 +118,34 @@ def slow(turns: int = 60, size: int = 700) -> bytes:
     shape: list[int | str] = ["rows", 4]
     return _model(
         nodes, [_tensor("x", "float32", shape)], [_tensor("y", "float32", shape)], [matrix, one, zero]
+    )
+
+
+ENDLESS = 2.0**28
+"""An input that keeps `as_long_as_asked` running far longer than any test waits."""
+
+
+def as_long_as_asked() -> bytes:
+    """`y = x`, after as many turns of a loop as the largest element says."""
+    counting = helper.make_graph(
+        [helper.make_node("Identity", ["going"], ["goes_on"]), helper.make_node("Identity", ["n"], ["more"])],
+        "turn",
+        [_tensor("turn", "int64", []), _tensor("going", "bool", []), _tensor("n", "int64", [])],
+        [_tensor("goes_on", "bool", []), _tensor("more", "int64", [])],
+    )
+    yes = numpy_helper.from_array(np.array(True), "yes")
+    nothing = numpy_helper.from_array(np.array(0, np.int64), "nothing")
+    return _model(
+        [
+            helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+            helper.make_node("Cast", ["most"], ["turns"], to=TensorProto.INT64),
+            helper.make_node("Loop", ["turns", "yes", "nothing"], ["counted"], body=counting),
+            helper.make_node("Cast", ["counted"], ["zero"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["x", "zero"], ["y"]),
+        ],
+        [_tensor("x", "float32", ["rows", 4])],
+        [_tensor("y", "float32", ["rows", 4])],
+        [yes, nothing],
     )
 
 

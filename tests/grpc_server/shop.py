@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,27 +26,7 @@ from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 from registry import Registry, TrainingRecord
 from registry.names import ModelReference
 from registry.stores.memory import MemoryStore
-
-DEADLINE = 60.0
-
-
-def wait_for(condition: Callable[[], bool], what: str = "it", deadline: float = DEADLINE) -> None:
-    """Return as soon as `condition` holds."""
-    end = time.monotonic() + deadline
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not happen in {deadline} s"
-        time.sleep(0.005)
-
-
-def wait_until_still(read: Callable[[], float], seconds: float = 0.5, deadline: float = DEADLINE) -> float:
-    """What `read` gives, once that has not changed for `seconds`."""
-    seen, since, end = read(), time.monotonic(), time.monotonic() + deadline
-    while time.monotonic() - since < seconds:
-        assert time.monotonic() < end, f"still changing after {deadline} s: {seen}"
-        time.sleep(0.02)
-        if (now := read()) != seen:
-            seen, since = now, time.monotonic()
-    return seen
+from tests.support.waiting import wait_for
 
 
 class Shop:
@@ -132,7 +111,7 @@ def wait_until_version(model: FollowedModel | FollowedChannel, version: int | No
         current = model.current
         return current is not None and version in (None, current.served.version)
 
-    wait_for(serves, f"version {version} of {model}")
+    wait_for(serves, f"version {version} of {model}", pause=0.005)
 
 
 def text_request(model: str, texts: list[str]) -> ModelInferRequest:

@@ -18,8 +18,8 @@ from registry.stores import Store
 from registry.stores.memory import MemoryStore
 from tests.faulty_store import FaultyStore, Observed, Verb
 from tests.onnx_models import golden_rows, inspect_model, linear_classifier
+from tests.support.waiting import DEADLINE
 
-DEADLINE = 10.0
 FAST = FollowerSettings(poll_interval=0.01)
 
 

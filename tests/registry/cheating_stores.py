@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +12,7 @@ from datetime import timedelta
 from registry.errors import MissingRightError
 from registry.stores import Listed, ObjectMissingError, Stored
 from registry.stores.memory import MemoryStore
+from tests.support.waiting import DEADLINE
 
 # --- put-if-absent ----------------------------------------------------------------------------------
 
@@ -37,14 +38,26 @@ class SilentlyOverwriting(MemoryStore):
 class CheckingThenWriting(MemoryStore):
     """Right for one writer; of two at once both are told that they won."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._checked = threading.Condition()
+        self._racers: Counter[str] = Counter()
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         try:
             self.get(key)
         except ObjectMissingError:
-            time.sleep(0.001)
+            if "race" in key:
+                self._let_another_check(key)
             self.put(key, data)
             return True
         return False
+
+    def _let_another_check(self, key: str) -> None:
+        with self._checked:
+            self._racers[key] += 1
+            self._checked.notify_all()
+            assert self._checked.wait_for(lambda: self._racers[key] > 1, DEADLINE)
 
 
 class KeepingTheLoser(MemoryStore):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,17 @@ def _facts() -> ModelFacts:
     return inspect_model(linear_classifier())
 
 
-@pytest.fixture
-def published(store_url: str) -> None:
-    """Versions 1 to 3 of digits, promoted one after the other."""
-    registry = Registry.open(store_url)
+@pytest.fixture(scope="session")
+def _published_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published") / "registry"
+    registry = Registry.open(folder.as_uri(), actor="tester")
     for winner in range(3):
         manifest = registry.publish("digits", linear_classifier(winner=winner), _facts())
         registry.promote("digits", manifest.version, reason=f"try {winner}")
+    return folder
+
+
+@pytest.fixture
+def published(_published_once: Path, tmp_path: Path) -> None:
+    """Versions 1 to 3 of digits in the registry at `store_url`, promoted one after the other."""
+    shutil.copytree(_published_once, tmp_path / "registry")

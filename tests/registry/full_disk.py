@@ -7,7 +7,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,10 @@ from registry.stores.folder import FolderStore
 from registry.stores.memory import MemoryStore
 from tests.onnx_models import inspect_model, linear_classifier
 from tests.registry.histories import MODEL, facts
+from tests.support.waiting import DEADLINE, wait_for
 
 FERRY = str(Path(sys.executable).with_name("ferry"))
 LARGE = 64 * 1024
-PATIENCE = 20.0
 
 
 def main() -> None:
@@ -97,7 +96,7 @@ def _error(act: Callable[[], object]) -> dict[str, Any]:
 def _ferry(folder: Path, *arguments: str) -> dict[str, Any]:
     environ = os.environ | {"FERRY_STORE": (folder / "registry").as_uri(), "FERRY_STATE": "/nonexistent"}
     done = subprocess.run(
-        [FERRY, *arguments], env=environ, capture_output=True, text=True, check=False, timeout=30
+        [FERRY, *arguments], env=environ, capture_output=True, text=True, check=False, timeout=DEADLINE
     )
     return {"code": done.returncode, "text": done.stderr}
 
@@ -127,12 +126,12 @@ def full_cache(folder: Path) -> dict[str, Any]:
         registry, MODEL, cache=folder / "cache", settings=FollowerSettings(poll_interval=0.05)
     )
     follower.start()
-    _until(lambda: _serving(follower) == 1, follower.report)
+    wait_for(lambda: _serving(follower) == 1, "the first version")
     with _filled(folder):
         registry.promote(MODEL, 2)
-        _until(lambda: follower.report().last_error, follower.report)
+        wait_for(lambda: follower.report().last_error, "an error that is told")
         told, served = follower.report().last_error, _serving(follower)
-    _until(lambda: _serving(follower) == 2, follower.report)
+    wait_for(lambda: _serving(follower) == 2, "the second version")
     follower.stop()
     return {"told": told, "served": served, "after": _serving(follower), "temporary": _temporary(folder)}
 
@@ -157,14 +156,6 @@ def _serving(follower: Follower) -> int:
 
 def _temporary(folder: Path) -> list[str]:
     return [path.name for path in (folder / "cache").rglob("*") if path.name.startswith("tmp")]
-
-
-def _until(condition: Callable[[], object], report: Callable[[], object] = str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"it did not come about: {report()}")
-        time.sleep(0.01)
 
 
 TRIALS = {

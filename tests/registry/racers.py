@@ -20,11 +20,11 @@ from registry.stores import Store, open_store
 from tests.faulty_store import Recorder
 from tests.registry.histories import facts
 from tests.registry.log_invariants import Attempt, Outcome
+from tests.support.sizes import sized
+from tests.support.waiting import DEADLINE
 
-RACERS = 16
+RACERS = sized(8, 16)
 MODEL = "digits"
-PATIENCE = 120.0
-"""Seconds that a racer waits for the others."""
 
 _T = TypeVar("_T")
 
@@ -57,7 +57,7 @@ def promote(race: Race, racer: int, store: Store, meeting: _Meeting) -> list[Att
     attempts: list[Attempt] = []
     for turn in range(race.rounds):
         recorder.offered.clear()
-        meeting.wait(PATIENCE)
+        meeting.wait(DEADLINE)
         entry = None
         try:
             entry = registry.promote(MODEL, racer % 2 + 1, expect=turn if race.expecting else None)
@@ -75,7 +75,7 @@ def publish(race: Race, racer: int, store: Store, meeting: _Meeting) -> list[Man
     registry = Registry(store, actor=f"racer-{racer}")
     manifests: list[Manifest] = []
     for turn in range(race.rounds):
-        meeting.wait(PATIENCE)
+        meeting.wait(DEADLINE)
         manifests.append(registry.publish(MODEL, b"racer %d round %d" % (racer, turn), facts()))
     return manifests
 
@@ -105,7 +105,7 @@ def _gather(pool: Executor, calls: Sequence[tuple[Callable[..., _T], object, Rac
 def _context() -> BaseContext:
     # forked from a clean server that imported everything once: sixteen interpreters take seconds to start
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__])
+    context.set_forkserver_preload(["__main__", __name__, "registry.stores.s3"])
     return context
 
 

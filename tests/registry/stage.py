@@ -16,12 +16,12 @@ from typing import TypeVar
 
 from registry.stores import Listed, Stored
 from registry.stores.memory import MemoryStore
+from tests.support.waiting import DEADLINE
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LONGEST_CHANGE = 240.0
 LONGEST_REQUEST = 18.0
-DEADLINE = 20.0
 
 
 class Killed(BaseException):

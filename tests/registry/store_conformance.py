@@ -9,6 +9,7 @@ import pytest
 
 from registry.errors import CorruptDocumentError, UsageError
 from registry.stores import ObjectMissingError, Store
+from tests.support.waiting import DEADLINE
 
 WRITERS = 16
 LONG = 2500
@@ -226,7 +227,7 @@ class StoreConformance:
         barrier = threading.Barrier(WRITERS)
 
         def write(key: str, writer: int) -> bool:
-            barrier.wait(timeout=30)
+            barrier.wait(DEADLINE)
             return store.put_if_absent(key, str(writer).encode() * 100)
 
         with ThreadPoolExecutor(WRITERS) as pool:

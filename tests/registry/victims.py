@@ -26,12 +26,15 @@ import orjson
 from registry import Registry
 from registry.cli.edge import exit_code
 from registry.errors import FerryError
-from registry.stores import Store, folder, open_store
+from registry.stores import Store, folder, open_store, s3
 from tests.faulty_store import SteppingStore
 from tests.registry.histories import facts
+from tests.support.waiting import DEADLINE
 
 MODEL = "digits"
 OBJECT = "log/0000000001.json"
+_IMPORTED = (folder, s3)
+"""Both stores are imported before the first fork; a writer would import its own anew each time."""
 CRASHED = 99
 """The exit status of a writer with a fault of its own."""
 
@@ -95,7 +98,7 @@ class Victims:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.communicate(timeout=20)  # it ends where its orders do
+        self._process.communicate(timeout=DEADLINE)  # it ends where its orders do
 
     def run(self, order: Order) -> Ending:
         """Start a writer, and wait until it is stopped or done."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.support.waiting import DEADLINE
+
 
 class Mishap(Enum):
     """What happens to one exchange."""
@@ -66,7 +68,7 @@ def between(server: str) -> Iterator[Wire]:
     finally:
         proxy.shutdown()
         proxy.server_close()
-        thread.join(timeout=5)
+        thread.join(DEADLINE)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -104,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(mishap, *self._forward(body))
 
     def _forward(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-        connection = http.client.HTTPConnection(self.server_address, timeout=20)
+        connection = http.client.HTTPConnection(self.server_address, timeout=DEADLINE)
         connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():  # the host among them, which is signed
             connection.putheader(name, value)

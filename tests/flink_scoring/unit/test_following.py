@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,16 +14,9 @@ from registry.signing.policy import SignaturePolicy
 from registry.stores.memory import MemoryStore
 from streams.pipeline import Pipeline
 from tests.faulty_store import FaultyStore
+from tests.support.waiting import DEADLINE, wait_for
 
 URL = "memory"
-DEADLINE = 20.0
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not happen"
-        time.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -50,10 +42,10 @@ def test_one_process_follows_a_model_once_and_until_its_last_user_leaves(
     first, second = models.acquire(URL, pipeline), models.acquire(URL, pipeline)
     assert first is second
     assert wait_for_model(first).version == 1
-    wait_until(lambda: [beat.role for beat in registry.consumers.all()] == ["flink"], "a heartbeat")
+    wait_for(lambda: [beat.role for beat in registry.consumers.all()] == ["flink"], "a heartbeat")
     models.release(URL, pipeline)
     publish(registry, constant_model(2))
-    wait_until(lambda: first.current is not None and first.current.version == 2, "the swap after one left")
+    wait_for(lambda: first.current is not None and first.current.version == 2, "the swap after one left")
     models.release(URL, pipeline)
     assert list(registry.consumers.all()) == []
     again = models.acquire(URL, pipeline)
@@ -72,7 +64,7 @@ def test_a_model_of_another_shape_is_refused_and_the_heartbeat_says_so(
         reports = [report for beat in registry.consumers.all() for report in beat.models]
         return [(report.refused_gate, report.refused_generation) for report in reports] == [("contract", 1)]
 
-    wait_until(refused, "the refusal in the heartbeat")
+    wait_for(refused, "the refusal in the heartbeat")
     assert follower.current is None
     publish(registry, constant_model(4), allow_contract_change=True)
     assert wait_for_model(follower).version == 2
@@ -98,7 +90,7 @@ def test_a_store_that_is_down_at_the_start_holds_records_back_and_is_named(
     versions: list[int] = []
     waiting = threading.Thread(target=lambda: versions.append(wait_for_model(follower).version))
     waiting.start()
-    wait_until(lambda: "no answer" in caplog.text, "the line about what is missing")
+    wait_for(lambda: "no answer" in caplog.text, "the line about what is missing")
     assert versions == []
     store.down = False
     waiting.join(DEADLINE)

@@ -197,7 +197,7 @@ records = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(records, max_size=20), st.integers(0, 9))
 def test_every_record_is_scored_or_dead_in_its_place(
     pipeline: Pipeline,

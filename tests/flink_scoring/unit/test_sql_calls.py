@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +20,8 @@ from model_runtime.facts import read_facts
 from registry.catalogue import Registry
 from registry.errors import NotFoundError, RefusedError
 from tests.flink_scoring.sql_models import columns_model, sum_model
+from tests.support.waiting import wait_for
 
-DEADLINE = 20.0
 ONE = pd.Series([1.0, 2.0])
 
 
@@ -63,13 +62,6 @@ def opened(config: FunctionsConfig) -> Iterator[Caller]:
         caller.models.close()
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not happen"
-        time.sleep(0.02)
-
-
 def test_a_channel_is_followed_and_its_answers_are_in_one_heartbeat(
     store: Registry, functions: Callable[..., FunctionsConfig]
 ) -> None:
@@ -80,9 +72,9 @@ def test_a_channel_is_followed_and_its_answers_are_in_one_heartbeat(
             "prediction": [1.0, 2.0], "version": [1, 1], "generation": [1, 1]
         }  # fmt: skip
         publish(store, sum_model(1, factor=10))
-        until(lambda: caller.call([ONE]).newest.version == 2, "the swap")
+        wait_for(lambda: caller.call([ONE]).newest.version == 2, "the swap")
         assert caller.call([ONE]).result["prediction"].tolist() == [10.0, 20.0]
-        until(lambda: [beat.models[0].version for beat in store.consumers.all()] == [2], "the heartbeat")
+        wait_for(lambda: [beat.models[0].version for beat in store.consumers.all()] == [2], "the heartbeat")
         reports = [report for beat in store.consumers.all() for report in beat.models]
         assert [report.channel for report in reports] == ["production"]
     assert list(store.consumers.all()) == []
@@ -98,9 +90,9 @@ def test_two_functions_of_one_process_are_in_one_heartbeat(store: Registry, tmp_
     def reported() -> list[int]:
         return [len(beat.models) for beat in store.consumers.all()]
 
-    until(lambda: reported() == [2], "both in the heartbeat")
+    wait_for(lambda: reported() == [2], "both in the heartbeat")
     first.close()
-    until(lambda: reported() == [1], "one left")
+    wait_for(lambda: reported() == [1], "one left")
     second.close()
     assert reported() == []
 
@@ -112,7 +104,7 @@ def test_a_promoted_model_of_another_shape_is_refused_and_the_last_good_one_goes
     with opened(functions('model = "wine"')) as caller:
         assert caller.call([ONE]).newest.version == 1
         publish(store, sum_model(2), allow_contract_change=True)
-        until(lambda: store.refusals("wine").newest(5), "the refusal")
+        wait_for(lambda: store.refusals("wine").newest(5), "the refusal")
         assert caller.call([ONE]).newest.version == 1
         refusal, *_ = store.refusals("wine").newest(5)
         assert refusal.gate == "contract"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from flink_scoring.sql.client import (
     init_script,
     joined_statements,
 )
-from flink_scoring.sql.script import pass_on, run_script
+from flink_scoring.sql.script import pass_on
 from registry.errors import FerryError, UsageError
 from tests.flink_scoring.sql_models import sum_model
 
@@ -103,26 +102,6 @@ def test_statements_are_ended_once() -> None:
     assert joined_statements(["SELECT 1", " SELECT 2; "]) == "SELECT 1\n;\nSELECT 2\n;\n"
     several = "SELECT 'a;b', `c;d`; -- and; so on\nSELECT 3"
     assert joined_statements([several]) == "SELECT 'a;b', `c;d`;\n -- and; so on\nSELECT 3\n;\n"
-
-
-@pytest.mark.parametrize(
-    ("prints", "status", "found"),
-    [
-        ("rows", 0, 0),
-        ("rows", 3, 3),
-        # as the client prints them to a pipe
-        ("Flink SQL> \x1b[31;1m[ERROR] Could not execute SQL statement. Reason:", 0, 1),
-        ("Flink SQL> CREATE TABLE F (a INT)\x1b[31;1m[ERROR] Could not execute", 0, 1),
-        ("Flink SQL> SELECT '[ERROR] x'+----+\n| +I | [ERROR] x |\n| +I | a\n[ERROR] b |", 0, 0),
-        ("\x1b[34;1m[INFO] Execute statement succeeded.\x1b[0m", 0, 0),
-    ],
-)
-def test_a_script_that_the_client_complained_of_has_failed(
-    prints: str, status: int, found: int, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
-    program = f"import sys; print({prints!r}); sys.exit({status})"
-    assert run_script([sys.executable, "-c", program], os.environ) == found
-    assert capfdbinary.readouterr().out == f"{prints}\n".encode()
 
 
 def test_the_functions_are_shown_with_what_they_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

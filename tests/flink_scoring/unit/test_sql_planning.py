@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flink_scoring.sql.config import FunctionSpec
@@ -136,7 +136,6 @@ tensors = st.lists(
 ).map(lambda found: [TensorSpec(name=name, dtype=dtype, shape=shape) for name, dtype, shape in found])  # type: ignore[arg-type]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
 @given(inputs=tensors, outputs=tensors)
 def test_every_contract_with_a_free_batch_gives_a_signature(
     inputs: list[TensorSpec], outputs: list[TensorSpec]
@@ -153,7 +152,6 @@ def test_every_contract_with_a_free_batch_gives_a_signature(
     require_signature(plan.signature, spec(returns=[output.name for output in outputs]))(contract)
 
 
-@settings(deadline=None, max_examples=60)
 @given(inputs=tensors.filter(lambda found: len(found) > 1), data=st.data())
 def test_any_order_of_arguments_feeds_the_same_tensors(inputs: list[TensorSpec], data: st.DataObject) -> None:
     contract = facts(inputs)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
@@ -197,7 +197,6 @@ def summing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Counted]:
     return planned(data), Counted(data, tmp_path_factory.mktemp("model"))
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     matrix=st_numpy.arrays(
         np.float64, st.tuples(st.integers(0, 30), st.just(3)), elements=st.floats(-1e3, 1e3) | st.just(np.nan)

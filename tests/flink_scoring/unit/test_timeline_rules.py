@@ -317,7 +317,7 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestHistories.settings = settings(stateful_step_count=50)
 
 
 def test_what_is_in_force_ascends() -> None:

@@ -65,5 +65,8 @@ def test_answers_are_counted_by_version_for_the_heartbeat(shop: Shop) -> None:
 def test_after_a_rollback_the_first_version_answers_all(shop: Shop) -> None:
     models = with_canary(shop, 99)
     shop.registry.rollback("m")
-    wait_for(lambda: (current := only(models).current) is not None and current.served.generation == 3)
+    wait_for(
+        lambda: (current := only(models).current) is not None and current.served.generation == 3,
+        "generation 3",
+    )
     assert {ask(models, str(number)) for number in range(20)} == {("1", 1.0)}

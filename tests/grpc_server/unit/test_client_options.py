@@ -1,9 +1,7 @@
-"""How a client reaches its server: retries, the token, certificates, and what it imports."""
+"""How a client reaches its server: retries, the token and certificates."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,14 +14,6 @@ from grpc_server.client.retry_info import KEY, retry_seconds
 from grpc_server.status_details import KEY as SERVERS_KEY
 from grpc_server.status_details import with_retry_info
 from registry.errors import FerryError, UsageError
-
-SERVERS = ("onnxruntime", "onnx", "pydantic", "structlog", "minio", "aiohttp", "model_runtime")
-
-
-def test_the_client_imports_nothing_of_the_server() -> None:
-    code = f"import sys, grpc_server.client; print([m for m in {SERVERS} if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert found.strip() == "[]"
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 1.5, 61.25])

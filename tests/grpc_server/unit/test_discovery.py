@@ -21,7 +21,8 @@ from registry.names import ModelReference
 from registry.stores.memory import MemoryStore
 from tests.faulty_store import FaultyStore
 from tests.grpc_server import model_files
-from tests.grpc_server.shop import DEADLINE, Shop
+from tests.grpc_server.shop import Shop
+from tests.support.waiting import DEADLINE
 
 
 class Desk:

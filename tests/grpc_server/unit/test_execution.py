@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import itertools
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +21,7 @@ from grpc_server.errors import (
     NotReadyError,
     OverloadedError,
 )
+from grpc_server.execution import probing
 from grpc_server.execution.executor import Executor
 from grpc_server.execution.policy import BatchPolicy, ExecutionPolicy, QueueLimits
 from grpc_server.inference import InferenceHandler
@@ -32,6 +33,7 @@ from model_runtime.session import OnnxSession, RunStop
 from protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, float_output, raw_request, text_request, wait_until_version
+from tests.support.waiting import DEADLINE, wait_for_async
 
 NEVER_INLINE = 0
 ALWAYS_INLINE = 10**15
@@ -50,7 +52,7 @@ class Held:
         self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None, stop: RunStop | None = None
     ) -> dict[str, Array]:
         self.began.append(len(next(iter(feeds.values()))))
-        assert self._go.wait(10)
+        assert self._go.wait(DEADLINE)
         return self._session.run(feeds, outputs, stop)
 
     def let_go(self) -> None:
@@ -58,13 +60,13 @@ class Held:
 
 
 class Within(type(UNBOUNDED)):  # type: ignore[misc]
-    """A call with a deadline."""
+    """A call whose caller waits so many seconds more, whenever that is asked."""
 
     def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+        self._seconds = seconds
 
     def seconds_left(self) -> float | None:
-        return self._end - time.monotonic()
+        return self._seconds
 
 
 @contextmanager
@@ -96,14 +98,17 @@ def held(models: Models, name: str = "m") -> Held:
     return found
 
 
+def endless(models: Models, folder: Path) -> Held:
+    """Lets version 1 run as long as a request asks; the load gate would not let such a file pass."""
+    file = folder / "endless.onnx"
+    file.write_bytes(model_files.as_long_as_asked())
+    current(models).session = found = Held(OnnxSession(file))  # type: ignore[assignment]
+    found.let_go()
+    return found
+
+
 def row(number: float, rows: int = 1) -> pb.ModelInferRequest:
     return raw_request("m", x=np.full((rows, 4), number, np.float32))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens on threads, too
-            await asyncio.sleep(0.001)
 
 
 def task(answer: Awaitable[Reply]) -> asyncio.Task[Reply]:
@@ -133,13 +138,13 @@ async def test_a_short_run_is_answered_at_once_and_a_long_one_later(shop: Shop) 
     assert (of(models).success, of(models).runs) == (2, 2)
 
 
-async def test_a_fresh_version_is_known_to_be_short_or_long_before_its_first_request(shop: Shop) -> None:
+@pytest.mark.parametrize("took", [2_000, 2 * probing.LONG_NS])
+async def test_a_fresh_version_is_known_to_be_short_or_long_before_its_first_request(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, took: int
+) -> None:
+    monkeypatch.setattr(probing, "thread_time_ns", itertools.count(0, took).__next__)
     models = follow(shop, model_files.plus(1))
-    shop.publish("slow", model_files.slow(turns=6, size=500))
-    (slow,) = shop.follow("slow")
-    assert current(models).costs.expected(1) < 1e6
-    assert slow.current is not None
-    assert slow.current.costs.expected(1) > 1e6
+    assert current(models).costs.expected(1) == took
 
 
 async def test_what_a_run_costs_is_learnt_by_rows(shop: Shop) -> None:
@@ -194,12 +199,10 @@ async def test_a_batch_has_no_more_rows_than_allowed_and_a_larger_request_runs_a
     assert session.began == [4, 1, 9, 3]
 
 
-async def test_a_lone_request_waits_no_longer_than_the_delay(shop: Shop) -> None:
+async def test_a_lone_request_waits_for_others_as_long_as_the_delay(shop: Shop) -> None:
     models = follow(shop, model_files.plus(1))
     with executing(models, inline_ns=ALWAYS_INLINE, m=BatchPolicy(64, 20_000)) as (_, infer):
-        began = time.perf_counter()
         await infer(row(1))
-        assert time.perf_counter() - began >= 0.02
     assert of(models).queue_ns >= 20e6
 
 
@@ -319,7 +322,7 @@ async def test_a_request_keeps_the_version_it_took_while_it_waits(shop: Shop) ->
     session = held(models)
     with executing(models, m=BatchPolicy(64)) as (_, infer):
         old = [task(infer(row(0))) for _ in range(3)]
-        await until(lambda: bool(session.began))
+        await wait_for_async(lambda: session.began, "the run to begin")
         old += [task(infer(row(0))) for _ in range(3)]
         await asyncio.sleep(0)
         shop.publish("m", model_files.plus(2))
@@ -337,7 +340,7 @@ async def test_beyond_the_bound_of_requests_callers_are_told_when_to_come_back(s
     session = held(models)
     with executing(models, requests=3) as (executor, infer):
         running = task(infer(row(0)))
-        await until(lambda: bool(session.began))
+        await wait_for_async(lambda: session.began, "the run to begin")
         waiting = [task(infer(row(number))) for number in range(3)]
         await asyncio.sleep(0)
         assert (executor.waiting("m"), of(models).pending) == (3, 3)
@@ -357,7 +360,7 @@ async def test_the_bound_of_bytes_holds_and_never_keeps_a_model_out(shop: Shop) 
     session = held(models)
     with executing(models, size=100) as (executor, infer):
         running = task(infer(row(0)))
-        await until(lambda: bool(session.began))
+        await wait_for_async(lambda: session.began, "the run to begin")
         large = task(infer(row(1, rows=1000)))
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError):
@@ -373,7 +376,7 @@ async def test_the_bound_of_bytes_sees_text(shop: Shop) -> None:
     text = text_request("m", ["x" * 1000])
     with executing(models, size=1000) as (_, infer):
         running = task(infer(text))
-        await until(lambda: bool(session.began))
+        await wait_for_async(lambda: session.began, "the run to begin")
         waiting = task(infer(text))
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError):
@@ -395,7 +398,7 @@ async def test_models_take_turns_at_the_threads(shop: Shop) -> None:
             finished.append(request.model_name)
 
         asked = [asyncio.ensure_future(ask(row(0))) for _ in range(4)]
-        await until(lambda: bool(session.began))
+        await wait_for_async(lambda: session.began, "the run to begin")
         asked.append(asyncio.ensure_future(ask(raw_request("other", x=np.ones((1, 4), np.float32)))))
         await asyncio.sleep(0)
         session.let_go()
@@ -419,7 +422,7 @@ async def test_a_deadline_that_passes_in_the_queue_ends_the_wait(shop: Shop) -> 
     session = held(models)
     with executing(models) as (executor, infer):
         running = task(infer(row(0)))
-        await until(lambda: bool(session.began))
+        await wait_for_async(lambda: session.began, "the run to begin")
         late = task(infer(row(0), Within(0.02)))
         with pytest.raises(DeadlineExceededError, match="before model 'm' was run"):
             await late
@@ -436,12 +439,14 @@ async def test_a_timeout_in_the_request_is_a_deadline_for_its_run(shop: Shop) ->
     hurried.parameters["timeout"].int64_param = 20_000
     with executing(models) as (_, infer):
         running = task(infer(row(0)))
-        await until(lambda: bool(session.began))
+        await wait_for_async(lambda: session.began, "the run to begin")
         with pytest.raises(DeadlineExceededError):
-            await infer(hurried, Within(5))
+            await infer(hurried, Within(DEADLINE))
         session.let_go()
         await running
-        assert float_output(await infer(hurried))[0, 0] == 1
+        patient = row(0)
+        patient.parameters["timeout"].int64_param = int(DEADLINE * 1e6)
+        assert float_output(await infer(patient))[0, 0] == 1
 
 
 async def test_a_fault_of_ours_reaches_all_who_share_the_run(shop: Shop) -> None:
@@ -463,7 +468,7 @@ async def test_a_caller_who_leaves_frees_his_place_at_once(shop: Shop) -> None:
     session = held(models)
     with executing(models, requests=1) as (executor, infer):
         running = task(infer(row(0)))
-        await until(lambda: bool(session.began))
+        await wait_for_async(lambda: session.began, "the run to begin")
         waiting = task(infer(row(0)))
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError):
@@ -479,20 +484,16 @@ async def test_a_caller_who_leaves_frees_his_place_at_once(shop: Shop) -> None:
     assert (len(session.began), of(models).cancelled, of(models).pending) == (2, 1, 0)
 
 
-async def test_a_run_ends_early_when_all_its_callers_have_left(shop: Shop) -> None:
-    models = follow(shop, model_files.slow(turns=400, size=500))
+async def test_a_run_ends_early_when_all_its_callers_have_left(shop: Shop, tmp_path: Path) -> None:
+    models = follow(shop, model_files.plus(1))
+    session = endless(models, tmp_path)
     with executing(models, m=BatchPolicy(64)) as (executor, infer):
-        began = time.perf_counter()
-        await infer(row(0))
-        whole = time.perf_counter() - began
-        leaving = [task(infer(row(number))) for number in range(2)]
-        await until(lambda: bool(executor._running))
-        began = time.perf_counter()
+        leaving = [task(infer(row(model_files.ENDLESS + number * 1e6))) for number in range(2)]
+        await wait_for_async(lambda: session.began, "the run to begin")
         for each in leaving:
             each.cancel()
         await asyncio.wait(leaving)
-        await until(lambda: not executor._running)
-        assert time.perf_counter() - began < whole / 2
+        await wait_for_async(lambda: not executor._running, "the end of a run that nobody waits for")
     assert of(models).cancelled == 2
 
 
@@ -502,7 +503,7 @@ async def test_one_caller_who_leaves_does_not_end_the_run_of_others(shop: Shop) 
     session = held(models)
     with executing(models, m=BatchPolicy(64)) as (_, infer):
         pair = [task(infer(row(number))) for number in range(2)]
-        await until(lambda: bool(session.began))
+        await wait_for_async(lambda: session.began, "the run to begin")
         pair[0].cancel()
         await asyncio.wait([pair[0]])
         session.let_go()
@@ -510,16 +511,15 @@ async def test_one_caller_who_leaves_does_not_end_the_run_of_others(shop: Shop) 
     assert session.began == [2]
 
 
-async def test_closing_tells_those_who_wait_and_ends_those_who_run(shop: Shop) -> None:
-    models = follow(shop, model_files.slow(turns=400, size=500))
+async def test_closing_tells_those_who_wait_and_ends_those_who_run(shop: Shop, tmp_path: Path) -> None:
+    models = follow(shop, model_files.plus(1))
+    session = endless(models, tmp_path)
     with executing(models) as (executor, infer):
-        asked = [task(infer(row(0))) for _ in range(5)]
-        await until(lambda: bool(executor._running))
-        began = time.perf_counter()
+        asked = [task(infer(row(model_files.ENDLESS))) for _ in range(5)]
+        await wait_for_async(lambda: session.began, "the run to begin")
         executor.close()
         found = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(each, NotReadyError) for each in found)
-        assert time.perf_counter() - began < 2
         with pytest.raises(NotReadyError, match="stopping"):
             infer(row(0))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -196,14 +196,17 @@ def test_what_is_advertised_is_served(shop: Shop) -> None:
     )
 
 
-def test_where_an_answer_comes_from_is_said_beside_it_too(shop: Shop, tmp_path: Path) -> None:
-    from datetime import UTC, datetime, timedelta
+def test_where_an_answer_comes_from_is_said_beside_it_too(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datetime import UTC, datetime
 
     from grpc_server.provenance import Provenance
     from registry import TrainingRecord
     from registry.documents import Lineage
 
-    newest = datetime.now(UTC) - timedelta(seconds=90)
+    newest = datetime(2026, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr("grpc_server.provenance.time", SimpleNamespace(time=lambda: newest.timestamp() + 90))
     lineage = Lineage(topic="t", offsets=(), records=1, newest_event_time=newest)
     shop.publish("m", model_files.plus(1), TrainingRecord(lineage=lineage))
     shop.publish("bare", model_files.plus(1))
@@ -214,6 +217,6 @@ def test_where_an_answer_comes_from_is_said_beside_it_too(shop: Shop, tmp_path: 
     said = dict(Provenance(offering.served).metadata())
     assert (said["ferry-version"], said["ferry-generation"]) == ("1", "1")
     assert said["ferry-digest"] == offering.served.digest
-    assert 89 <= int(said["ferry-data-age-seconds"]) <= 100
+    assert said["ferry-data-age-seconds"] == "90"
     assert "ferry-data-age-seconds" not in dict(bare.provenance.metadata())
     assert offering.provenance.metadata() is offering.provenance.metadata()

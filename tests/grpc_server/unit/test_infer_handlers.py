@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from grpc_server import replies
 from grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError
 from grpc_server.execution.executor import Executor
 from grpc_server.execution.policy import ExecutionPolicy
@@ -16,7 +18,7 @@ from grpc_server.handlers import InferenceHandlers
 from grpc_server.inference import InferenceHandler
 from grpc_server.models import Models
 from protos import grpc_service_pb2 as pb
-from registry.documents import Lineage, TrainingRecord, utc_now
+from registry.documents import Lineage, TrainingRecord
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, float_output, raw_request, text_request, wait_until_version
 from tests.grpc_server.shop import infer as infer_of
@@ -126,8 +128,11 @@ def test_the_exported_classifier_gives_labels_and_probabilities(shop: Shop) -> N
 # --- where an answer comes from -------------------------------------------------------------------
 
 
-def test_a_reply_gives_back_id_and_parameters_and_says_where_it_comes_from(shop: Shop) -> None:
-    newest = utc_now() - timedelta(seconds=100)
+def test_a_reply_gives_back_id_and_parameters_and_says_where_it_comes_from(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = datetime(2026, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr(replies, "time", SimpleNamespace(time=lambda: newest.timestamp() + 100))
     lineage = Lineage(topic="t", offsets=(), records=1, newest_event_time=newest)
     shop.publish("m", model_files.plus(1), TrainingRecord(lineage=lineage))
     request = raw_request("m", x=ROWS)
@@ -140,7 +145,7 @@ def test_a_reply_gives_back_id_and_parameters_and_says_where_it_comes_from(shop:
     assert reply.parameters["ferry_generation"].int64_param == 1
     assert reply.parameters["ferry_channel"].string_param == "production"
     assert reply.parameters["ferry_digest"].string_param == shop.registry.versions("m").get(1).blob.digest
-    assert 100 <= reply.parameters["ferry_data_age_seconds"].double_param < 110
+    assert reply.parameters["ferry_data_age_seconds"].double_param == 100
 
 
 def test_an_unknown_data_age_is_left_out(shop: Shop) -> None:

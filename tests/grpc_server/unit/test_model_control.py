@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from grpc_server.settings import ServerSettings
 from protos import grpc_service_pb2 as pb
 from registry.names import ModelReference
 from tests.grpc_server import model_files
-from tests.grpc_server.shop import DEADLINE, Shop, float_output, inline_executor, raw_request
+from tests.grpc_server.shop import Shop, float_output, inline_executor, raw_request
+from tests.support.waiting import DEADLINE, wait_for_async
 
 ROW = np.ones((1, 4), np.float32)
 
@@ -162,7 +163,9 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
-async def test_an_unloaded_model_is_freed_at_once(shop: Shop, tmp_path: Path, no_collector: None) -> None:
+async def test_an_unloaded_model_is_freed_at_once(
+    shop: Shop, tmp_path: Path, no_collector: None, looks: Looks
+) -> None:
     # so many that a watch wakes them
     aside = [ModelReference(f"other-{number}") for number in range(MOST_DIRECT + 1)]
     desk = Desk(shop, tmp_path, aside, server_fall_back=True)
@@ -175,7 +178,7 @@ async def test_an_unloaded_model_is_freed_at_once(shop: Shop, tmp_path: Path, no
     sessions = [weakref.ref(served.session) for served in channel.follower.warm]
     follower = weakref.ref(channel.follower)
     assert len(sessions) == 2
-    await asyncio.sleep(trials.INTERVAL * 1.5)  # a look at the trial
+    await looks.wait()
     del channel
 
     await desk.control.unload("m")
@@ -184,6 +187,32 @@ async def test_an_unloaded_model_is_freed_at_once(shop: Shop, tmp_path: Path, no
         while gc.collect() >= 0 and follower() is not None:
             await turns(1)
     await desk.following.stop()
+
+
+class Looks:
+    """The looks at the versions on trial."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def noted(self, look: Callable[[Iterable[trials.TrialJudge]], None]) -> Callable[..., None]:
+        def note(judges: Iterable[trials.TrialJudge]) -> None:
+            look(judges)
+            self._count += 1
+
+        return note
+
+    async def wait(self) -> None:
+        """Return after a look that begins now or later."""
+        seen = self._count
+        await wait_for_async(lambda: self._count > seen, "a look at the trial")
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    made = Looks()
+    monkeypatch.setattr(trials, "_look_at", made.noted(trials._look_at))
+    return made
 
 
 @pytest.fixture

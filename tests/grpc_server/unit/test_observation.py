@@ -22,6 +22,7 @@ from grpc_server.observation.record import CallRecord, wanting
 from grpc_server.observation.traces import Traces
 from protos import grpc_service_pb2 as pb
 from tests.grpc_server.shop import raw_request
+from tests.support.waiting import DEADLINE
 
 CALL = CallRecord(
     transport="grpc",
@@ -158,7 +159,7 @@ def test_a_collector_that_is_away_does_not_hold_up_a_stop(monkeypatch: pytest.Mo
 
     class Stuck(TracerProvider):
         def shutdown(self) -> None:
-            released.wait(30)
+            released.wait(DEADLINE)
 
     Traces(Stuck(shutdown_on_exit=False)).close()
     assert not released.is_set()

@@ -8,7 +8,7 @@ import tracemalloc
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from grpc_server.errors import TooLargeError
@@ -67,7 +67,6 @@ def test_many_at_once_take_the_room_of_few() -> None:
         tracemalloc.stop()
 
 
-@settings(max_examples=40)
 @given(st.sampled_from(FIRST_BYTES), st.binary(max_size=200))
 def test_what_only_begins_like_it_is_left_as_it_is(first: bytes, rest: bytes) -> None:
     data = first + rest
@@ -79,7 +78,6 @@ def test_what_only_begins_like_it_is_left_as_it_is(first: bytes, rest: bytes) ->
 
 
 @PACKERS
-@settings(max_examples=20)
 @given(data=st.data())
 def test_what_was_cut_is_left_as_it_is(pack: type[bytes], data: st.DataObject) -> None:
     packed = pack(bytes(3 * AT_ONCE))
@@ -87,7 +85,6 @@ def test_what_was_cut_is_left_as_it_is(pack: type[bytes], data: st.DataObject) -
     assert unpack(cut) == cut
 
 
-@settings(max_examples=40)
 @given(st.text(max_size=20), st.text(max_size=20), st.integers(-1, 5))
 def test_no_request_of_the_protocol_begins_as_a_packed_one(model: str, text: str, rows: int) -> None:
     request = pb.ModelInferRequest(model_name=model, model_version=text, id=text)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -86,14 +84,6 @@ def test_methods_have_the_same_paths_and_messages_as_tritons() -> None:
                 lambda m: (m.output_type.full_name, m.server_streaming),
             )
         ] == [True] * 3
-
-
-@pytest.mark.parametrize("order", [("protos.grpc_service_pb2", "tritonclient.grpc.service_pb2")])
-@pytest.mark.parametrize("first", [0, 1])
-def test_both_can_be_imported_in_one_process_in_either_order(order: tuple[str, str], first: int) -> None:
-    # the version as in conftest.py, for the same reason
-    code = f"import grpc; grpc.__version__ = '1.67.1'; import {order[first]}; import {order[1 - first]}"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_regenerating_gives_the_code_that_is_committed(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,20 +35,22 @@ def test_requests_rows_and_failures_are_counted_by_version(shop: Shop) -> None:
     assert 0 < parts <= found[f"nv_inference_request_duration_us{version}"] + 3
 
 
-def test_a_model_shows_what_it_serves_and_how_old_it_is(shop: Shop) -> None:
-    lineage = Lineage(topic="t", offsets=(), records=1, newest_event_time=utc_now() - timedelta(seconds=50))
+def test_a_model_shows_what_it_serves_and_how_old_it_is(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = utc_now()
+    lineage = Lineage(topic="t", offsets=(), records=1, newest_event_time=newest)
     shop.publish("m", model_files.plus(1))
     models = shop.follow("m")
     assert f"ferry_model_age_seconds{LABELS}" not in scrape(models)
     shop.publish("m", model_files.plus(2), TrainingRecord(lineage=lineage))
     wait_until_version(models.get("m"), 2)
-    wait_for(lambda: models.get("m").default.counters.swaps == 2)
+    wait_for(lambda: models.get("m").default.counters.swaps == 2, "the swap")
+    monkeypatch.setattr("grpc_server.metrics.time", SimpleNamespace(time=lambda: newest.timestamp() + 50))
     found = scrape(models)
     assert found[f"ferry_model_ready{LABELS}"] == 1
     assert found[f"ferry_model_version{LABELS}"] == 2
     assert found[f"ferry_model_generation{LABELS}"] == 2
     assert found[f"ferry_swaps_total{LABELS}"] == 2
-    assert 50 <= found[f"ferry_model_age_seconds{LABELS}"] < 60
+    assert found[f"ferry_model_age_seconds{LABELS}"] == pytest.approx(50)
     assert found[f"ferry_swap_seconds_total{LABELS}"] > 0
     assert found[f"ferry_follower_failing_seconds{LABELS}"] == 0
 
@@ -59,7 +61,7 @@ def test_a_refusal_is_counted_under_its_gate(shop: Shop) -> None:
     # a manifest that promises another contract than its file keeps
     shop.registry.publish("m", model_files.plus(2, features=5), read_facts(model_files.plus(2)))
     shop.registry.promote("m", 2)
-    wait_for(lambda: bool(models.get("m").default.counters.refusals))
+    wait_for(lambda: bool(models.get("m").default.counters.refusals), "the refusal")
     found = scrape(models)
     assert found['ferry_refusals_total{channel="production",gate="contract",model="m"}'] == 1
     assert found[f"ferry_model_version{LABELS}"] == 1

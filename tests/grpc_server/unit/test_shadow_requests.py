@@ -355,7 +355,7 @@ def test_readiness_tells_which_versions_are_compared(stage: Stage) -> None:
 def test_the_worker_runs_on_its_own_thread_until_it_is_stopped(stage: Stage) -> None:
     stage.worker.start()
     stage.ask()
-    wait_for(lambda: (1, 2) in stage.shadow.pairs and stage.shadow.pairs[1, 2].compared == 1)
+    wait_for(lambda: (1, 2) in stage.shadow.pairs and stage.shadow.pairs[1, 2].compared == 1, "it")
     with capture_logs() as lines:
         stage.worker.stop()
     assert not stage.worker._thread.is_alive()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 import numpy as np
 import pytest
@@ -29,16 +28,17 @@ FIFTEEN.inputs.add(name="x", datatype="INT64", shape=[1])
 
 
 class _Notes(FollowerObserver):
-    """Notes what serves, one after the other, and when the channel was read."""
+    """Notes what serves, one after the other, and counts how often the channel was read."""
 
-    def __init__(self, versions: list[int], polls: list[float]) -> None:
-        self._versions, self._polls = versions, polls
+    def __init__(self) -> None:
+        self.versions: list[int] = []
+        self.polls = 0
 
     def polled(self) -> None:
-        self._polls.append(time.monotonic())
+        self.polls += 1
 
     def swapped(self, served: ServedModel, seconds: float) -> None:
-        self._versions.append(served.version)
+        self.versions.append(served.version)
 
 
 class Bench:
@@ -52,9 +52,8 @@ class Bench:
         self.ask(10)
 
     def _judged(self, channel: FollowedChannel) -> None:
-        self.served: list[int] = []
-        self.polls: list[float] = []
-        channel.follower.observe(_Notes(self.served, self.polls))
+        self.notes = _Notes()
+        channel.follower.observe(self.notes)
         self.clock = 0.0
         self.judge = TrialJudge(channel, POLICY, clock=lambda: self.clock)
 
@@ -86,7 +85,7 @@ def test_a_version_that_fails_is_left_and_refused(bench: Bench) -> None:
     bench.judge.look()
     wait_for(lambda: bench.version() == 1, "the fall-back")
     assert bench.channel.follower.report().generation == 1
-    wait_for(lambda: bench.channel.counters.refusals["regression"] == 1)
+    wait_for(lambda: bench.channel.counters.refusals["regression"] == 1, "the refusal")
     report = bench.channel.follower.report()
     assert (report.refused_generation, report.refused_gate) == (2, "regression")
     assert "could not be run on 100.0% of 5 requests" in (report.last_error or "")
@@ -115,7 +114,7 @@ def test_a_newer_generation_is_tried_again_and_may_pass(bench: Bench) -> None:
     bench.promote(10)
     bench.ask(5)
     bench.judge.look()
-    wait_for(lambda: bench.version() == 1)
+    wait_for(lambda: bench.version() == 1, "the fall-back")
     bench.promote(30)
     bench.ask(20)
     bench.judge.look()
@@ -128,14 +127,13 @@ def test_a_hold_and_a_release_name_the_version_that_was_left_and_are_no_new_tria
     bench.promote(10)
     bench.ask(5)
     bench.judge.look()
-    wait_for(lambda: bench.version() == 1)
-    follower, seen = bench.channel.follower, bench.served
+    wait_for(lambda: bench.version() == 1, "the fall-back")
+    follower, notes = bench.channel.follower, bench.notes
     for change in (bench.shop.registry.hold, bench.shop.registry.release):
         generation = change("m").generation
-        wait_for(lambda to=generation: follower.newest.generation == to)  # type: ignore[misc,union-attr]
-        polls = len(bench.polls)
-        wait_for(lambda more=polls + 2: len(bench.polls) >= more)  # type: ignore[misc]
-    assert (seen, follower.report().phase) == ([1, 2, 1], Phase.SERVING)
+        wait_for(lambda to=generation: follower.newest.generation == to, f"generation {generation}")  # type: ignore[misc,union-attr]
+        wait_for(lambda more=notes.polls + 2: notes.polls >= more, "two more looks")  # type: ignore[misc]
+    assert (notes.versions, follower.report().phase) == ([1, 2, 1], Phase.SERVING)
     report = follower.report()
     assert (report.generation, report.refused_generation, report.refused_gate) == (1, 2, "regression")
     assert scrape(bench.models)['ferry_generations_behind{channel="production",model="m"}'] == 3
@@ -145,24 +143,24 @@ def test_a_promote_of_the_version_that_was_left_is_a_new_trial(bench: Bench) -> 
     bench.promote(10)
     bench.ask(5)
     bench.judge.look()
-    wait_for(lambda: bench.version() == 1)
+    wait_for(lambda: bench.version() == 1, "the fall-back")
     bench.shop.registry.hold("m")
     bench.shop.registry.release("m")
     bench.shop.registry.promote("m", 2)
     wait_until_version(bench.models.get("m"), 2)
-    wait_for(lambda: bench.judge._trial is not None)
+    wait_for(lambda: bench.judge._trial is not None, "the trial")
     bench.ask(5)
     bench.judge.look()
-    wait_for(lambda: bench.version() == 1)
+    wait_for(lambda: bench.version() == 1, "the fall-back")
 
 
 def test_a_hold_of_what_serves_is_taken_up_and_ends_no_trial(bench: Bench) -> None:
     bench.promote(10)
     generation = bench.shop.registry.hold("m").generation
-    wait_for(lambda: bench.channel.follower.report().generation == generation)
+    wait_for(lambda: bench.channel.follower.report().generation == generation, "the hold")
     bench.ask(5)
     bench.judge.look()
-    wait_for(lambda: bench.version() == 1)
+    wait_for(lambda: bench.version() == 1, "the fall-back")
 
 
 def test_callers_own_faults_are_no_faults_of_the_version(bench: Bench) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from model_runtime.identity import consumer_name
 from model_runtime.session import OnnxSession
 from registry.documents import ServedModelReport
 from tests.model_runtime.following import (
-    DEADLINE,
     FAST,
     Setting,
     alter_manifest,
@@ -27,6 +25,7 @@ from tests.model_runtime.following import (
     write_newer_schema,
 )
 from tests.onnx_models import golden_rows, inspect_model, linear_classifier
+from tests.support.waiting import DEADLINE, wait_for
 
 
 @pytest.fixture
@@ -207,8 +206,7 @@ def test_heartbeats_say_what_serves_and_end_with_the_process(tmp_path: Path) -> 
             for report in heartbeat.models
         )
 
-    tick = threading.Event()
-    assert any(beaten() or tick.wait(0.01) for _ in range(1000))
+    wait_for(beaten, "the heartbeat")
     reporter.stop()
     setting.follower.stop()
     assert list(setting.registry.consumers.all()) == []
@@ -298,6 +296,5 @@ def test_a_heartbeat_outlives_what_it_cannot_say(tmp_path: Path, monkeypatch: py
         setting.registry, consumer="c", role="test", followers=[setting.follower], interval=0.01
     )
     reporter.start()
-    tick = threading.Event()
-    assert any(list(setting.registry.consumers.all()) or tick.wait(0.01) for _ in range(1000))
+    wait_for(lambda: list(setting.registry.consumers.all()), "the heartbeat after the one that failed")
     reporter.stop()

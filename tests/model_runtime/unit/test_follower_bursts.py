@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 from model_runtime.follower import Follower, FollowerSettings
 from registry import Registry
 from registry.documents import ModelFacts
-from tests.model_runtime.following import DEADLINE, FAST, Setting, Witness
+from tests.model_runtime.following import FAST, Setting, Witness
+from tests.support.waiting import DEADLINE, wait_for
 
 
 class SlowDoor:
@@ -48,10 +48,12 @@ def test_what_comes_while_a_version_is_made_ready_costs_one_more_swap(tmp_path: 
 
 def wait_until_newest_is_seen(setting: Setting) -> None:
     head = setting.registry.channel("digits").require_head()
-    deadline = time.monotonic() + DEADLINE
-    while (newest := setting.follower.newest) is None or newest.generation < head.generation:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+
+    def is_seen() -> bool:
+        newest = setting.follower.newest
+        return newest is not None and newest.generation >= head.generation
+
+    wait_for(is_seen, f"generation {head.generation} to be seen")
 
 
 def test_a_stop_does_not_wait_for_the_jitter(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model_runtime.facts import read_facts
@@ -106,7 +106,6 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60)
 @given(st.lists(st.binary(max_size=40) | JSON.map(orjson.dumps), max_size=6))
 def test_whatever_a_child_says_is_a_verdict(lines: list[bytes]) -> None:
     """Followed by the keeper's own line, as the child is: facts, or a refusal, and no other error."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -155,9 +155,12 @@ def test_every_element_type_has_a_size() -> None:
     assert bits_of(12345) == 8
 
 
-def test_reading_a_model_takes_no_time() -> None:
+def test_reading_a_model_takes_few_steps() -> None:
     model = ModelProto.FromString(linear_classifier(64, 10))
-    begin = time.perf_counter()
-    for _ in range(20):
+    calls: list[str] = []
+    sys.setprofile(lambda _frame, event, _argument: calls.append(event))
+    try:
         static_checks(model, LIMITS)
-    assert (time.perf_counter() - begin) / 20 < 0.02
+    finally:
+        sys.setprofile(None)
+    assert len(calls) < 5_000

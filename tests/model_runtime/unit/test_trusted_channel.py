@@ -272,7 +272,7 @@ def test_freshness_ends_and_is_renewed(street: Street) -> None:
     assert consumer.newest.generation == entry.generation
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["sign", "forge", "poll", "restart"]), max_size=25))
 def test_in_any_history_the_newest_signed_entry_is_found_and_none_older_after_it(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str]

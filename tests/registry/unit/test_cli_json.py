@@ -16,6 +16,7 @@ from registry.cli.schema import document
 from registry.cli.shapes import SHAPES
 from registry.documents import Heartbeat, ServedModelReport, utc_now
 from tests.registry.ferry import Ferry
+from tests.support.waiting import DEADLINE
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "json-output.md"
 
@@ -108,7 +109,7 @@ def test_what_is_printed_has_its_shape(
     now = utc_now()
     Registry.open(store_url).consumers.beat(
         Heartbeat(
-            consumer="c", role="grpc", host="h", pid=1, started_at=now, at=now, interval_seconds=5,
+            consumer="c", role="grpc", host="h", pid=1, started_at=now, at=now, interval_seconds=DEADLINE,
             models=(report,),
         )
     )  # fmt: skip

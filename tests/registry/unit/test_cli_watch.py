@@ -17,6 +17,7 @@ from registry.errors import StoreDeniedError, StoreUnreachableError
 from registry.names import ModelReference
 from registry.stores.folder import FolderStore
 from tests.registry.ferry import Ferry
+from tests.support.waiting import DEADLINE
 
 pytestmark = pytest.mark.usefixtures("published")
 
@@ -26,7 +27,7 @@ def beat(registry: Registry, **report: Any) -> None:
     said = {"model": "digits", "channel": "production", "phase": "serving"} | report
     registry.consumers.beat(
         Heartbeat(
-            consumer="c1", role="grpc", host="h", pid=1, started_at=now, at=now, interval_seconds=5,
+            consumer="c1", role="grpc", host="h", pid=1, started_at=now, at=now, interval_seconds=DEADLINE,
             models=(ServedModelReport(**said),),
         )
     )  # fmt: skip

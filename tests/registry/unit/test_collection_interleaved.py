@@ -174,7 +174,7 @@ def alone(world: World, action: Action) -> None:
     drive(world, [[("collect", action)]], [], 0)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     before=st.lists(st.integers(0, 3), min_size=2, max_size=5),
     lanes=lanes,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +15,8 @@ from registry.stores.memory import MemoryStore
 from tests.faulty_store import Damage, Harm, Wrapper
 from tests.onnx_models import inspect_model, linear_classifier
 from tests.registry.histories import CHANNEL, MODEL
+from tests.support.waiting import wait_for
 
-PATIENCE = 10.0
-BRIEFLY = 0.5
 PREFIX = keys.channel(MODEL, CHANNEL)
 
 
@@ -65,15 +63,6 @@ def followers(tmp_path: Path) -> Iterator[Followers]:
         follower.stop()
 
 
-def until(condition: Callable[[], object], seconds: float = PATIENCE) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
-
-
 def serving(follower: Follower) -> tuple[int, int]:
     served = follower.current
     return (served.generation, served.version) if served else (0, 0)
@@ -83,12 +72,12 @@ def test_a_log_replaced_under_a_follower_is_told_of_and_not_followed(
     registry: Registry, followers: Followers
 ) -> None:
     follower = followers.start(registry.store)
-    assert until(lambda: serving(follower) == (3, 1))
+    wait_for(lambda: serving(follower) == (3, 1), "generation 3")
     for generation in (2, 3):
         registry.store.delete(key(generation))
     for version in (3, 3, 3):
         registry.promote(MODEL, version)  # generations 2, 3 and 4 of another history
-    assert until(lambda: "the log was altered or replaced" in (follower.report().last_error or ""))
+    wait_for(lambda: "altered or replaced" in (follower.report().last_error or ""), "what is told")
     assert serving(follower) == (3, 1)
 
 
@@ -99,29 +88,29 @@ def test_a_follower_of_a_replaced_log_follows_it_once_started_anew(
         registry.store.delete(key(generation))
     registry.promote(MODEL, 3)
     follower = followers.start(registry.store)
-    assert until(lambda: serving(follower) == (2, 3))
+    wait_for(lambda: serving(follower) == (2, 3), "generation 2")
 
 
 def test_an_entry_that_cannot_be_read_is_told_of_and_its_successor_is_not_followed_blindly(
     registry: Registry, followers: Followers
 ) -> None:
     follower = followers.start(registry.store)
-    assert until(lambda: serving(follower) == (3, 1))
+    wait_for(lambda: serving(follower) == (3, 1), "generation 3")
     registry.store.put(key(4), b'{"schema_version":"2.0"}')
-    assert until(lambda: "upgrade modelferry" in (follower.report().last_error or ""))
+    wait_for(lambda: "upgrade modelferry" in (follower.report().last_error or ""), "what is told")
     assert serving(follower) == (3, 1)
     registry.store.delete(key(4))  # somebody takes the newer program's entry back
     registry.promote(MODEL, 2)
-    assert until(lambda: serving(follower) == (4, 2))
+    wait_for(lambda: serving(follower) == (4, 2), "generation 4")
     assert follower.report().last_error is None
 
 
 def test_a_hole_above_a_follower_is_told_of(registry: Registry, followers: Followers) -> None:
     follower = followers.start(registry.store)
-    assert until(lambda: serving(follower) == (3, 1))
+    wait_for(lambda: serving(follower) == (3, 1), "generation 3")
     entry = registry.promote(MODEL, 2, dry_run=True)
     registry.store.put(key(5), replace_generation(entry.encode()))
-    assert until(lambda: follower.report().last_error, BRIEFLY)
+    wait_for(lambda: follower.report().last_error, "what is told")
 
 
 def replace_generation(data: bytes) -> bytes:
@@ -130,10 +119,10 @@ def replace_generation(data: bytes) -> bytes:
 
 def test_a_log_cut_below_a_follower_is_told_of(registry: Registry, followers: Followers) -> None:
     follower = followers.start(registry.store)
-    assert until(lambda: serving(follower) == (3, 1))
+    wait_for(lambda: serving(follower) == (3, 1), "generation 3")
     for generation in (2, 3):
         registry.store.delete(key(generation))
-    assert until(lambda: follower.report().last_error, BRIEFLY)
+    wait_for(lambda: follower.report().last_error, "what is told")
 
 
 # --- answers that come damaged once ---------------------------------------------------------------
@@ -160,4 +149,4 @@ def test_one_damaged_answer_keeps_no_good_version_from_serving(
     registry: Registry, followers: Followers, prefix: str, damage: Damage
 ) -> None:
     follower = followers.start(_DamagedOnce(registry.store, prefix, Harm(damage, 1003)))
-    assert until(lambda: serving(follower) == (3, 1)), follower.report()
+    wait_for(lambda: serving(follower) == (3, 1), "generation 3")

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 import registry
@@ -16,12 +13,3 @@ def test_the_public_names() -> None:
         assert getattr(registry, name).__name__ == name
     with pytest.raises(AttributeError, match="nothing"):
         _ = registry.nothing  # type: ignore[attr-defined]
-
-
-def test_help_imports_no_heavy_library() -> None:
-    script = (
-        "import sys, registry.cli.app\n"
-        "print([name for name in ('pydantic', 'minio', 'onnx', 'numpy', 'urllib3') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

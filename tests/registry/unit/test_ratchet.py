@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,28 +128,3 @@ def test_a_crash_while_writing_leaves_the_old_mark(tmp_path: Path, monkeypatch: 
         assert ratchet(tmp_path).mark() == Mark(3, digest(3))
     it.advance(seen(4))
     assert ratchet(tmp_path).mark() == Mark(4, digest(4))
-
-
-RACER = """
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-from registry.ratchet import Ratchet
-state, first = Path(sys.argv[1]), int(sys.argv[2])
-it = Ratchet(state, "s3://x", "digits", "production")
-highest = 0
-for generation in range(first, 201, 4):
-    it.advance(SimpleNamespace(generation=generation, digest=f"sha256:{generation:064x}"))
-    mark = it.mark()
-    assert mark.generation >= max(generation, highest), (mark, generation, highest)
-    assert mark.digest == f"sha256:{mark.generation:064x}"
-    highest = mark.generation
-"""
-
-
-def test_processes_may_share_it(tmp_path: Path) -> None:
-    racers = [
-        subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path), str(first)]) for first in range(1, 5)
-    ]
-    assert [racer.wait(60) for racer in racers] == [0, 0, 0, 0]
-    assert Ratchet(tmp_path, "s3://x", "digits", "production").mark() == Mark(200, digest(200))

@@ -7,7 +7,6 @@ import pytest
 from river.datasets import Phishing
 
 from model_runtime.facts import read_facts
-from model_runtime.gate import Gate
 from model_runtime.golden import check_golden_rows
 from registry.documents import Role
 from registry.errors import RefusedError
@@ -221,12 +220,6 @@ def test_an_opset_that_skl2onnx_does_not_know_is_refused(trained: Training) -> N
     with pytest.raises(RefusedError, match="opset") as caught:
         export_candidate(strange)
     assert caught.value.gate == "export"
-
-
-@pytest.mark.integration
-def test_what_is_exported_passes_the_load_gate(trained: Training) -> None:
-    exported = export_candidate(trained)
-    assert Gate().admit(exported.data, exported.training.golden) == read_facts(exported.data)
 
 
 def _training_of(text: str) -> Training:

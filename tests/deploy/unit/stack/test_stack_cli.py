@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack import cli, process
+from deploy.stack import cli
 from deploy.stack.cli_output import console
 from deploy.stack.errors import StackBusyError
 from deploy.stack.home import StackHome
@@ -137,22 +137,6 @@ def test_wiping_deletes_data_and_keeps_the_ports(home: StackHome, run: Run) -> N
     assert run("down", "--wipe")[0] == 0
     assert not home.kafka.exists()
     assert json.loads(home.state_file.read_text())["ports"] == {"kafka": 9092}
-
-
-def test_down_ends_what_a_crashed_up_had_not_recorded(home: StackHome, run: Run, tmp_path: Path) -> None:
-    home.create()
-    state = StackState()
-    save_state(home.state_file, state)
-    orphan = process.spawn(
-        [sys.executable, "-c", "import time; time.sleep(60)"],
-        environ=os.environ,
-        mark=f"{state.mark}/kafka",
-        folder=tmp_path,
-        log=tmp_path / "x.log",
-        address="",
-    )
-    assert run("down")[0] == 0
-    assert not process.is_alive(orphan)
 
 
 def test_two_commands_do_not_change_one_stack_at_once(home: StackHome, run: Run) -> None:

@@ -1,0 +1,23 @@
+"""What the trainer exports, judged by the load gate in its own processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from model_runtime.facts import read_facts
+from model_runtime.gate import Gate
+from streams.pipeline import Pipeline
+from trainer.batches import FetchedBatch
+from trainer.candidate import export_candidate
+from trainer.training import Training
+
+
+def test_what_is_exported_passes_the_load_gate(
+    digits: Pipeline, digit_values: list[bytes], make_batch: Callable[..., FetchedBatch]
+) -> None:
+    training = Training(digits)
+    training.progress.begin({0: 0})
+    for begin in range(0, 1000, 50):
+        training.step(make_batch(digit_values[begin : begin + 50], first=begin))
+    exported = export_candidate(training)
+    assert Gate().admit(exported.data, exported.training.golden) == read_facts(exported.data)

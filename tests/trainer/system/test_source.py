@@ -1,0 +1,43 @@
+"""What the edge to Kafka reads, whoever wrote it."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from kafka import KafkaProducer
+
+from deploy.stack.local import Addresses
+from streams.kafka import ensure_topics
+from streams.pipeline import Pipeline
+from tests.support.waiting import DEADLINE, wait_for
+from trainer.source import KafkaSource
+
+
+@pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])
+def test_records_are_read_whatever_they_were_compressed_with(
+    kafka: Addresses, digits: Pipeline, codec: str
+) -> None:
+    spec = digits.source.model_copy(update={"topic": f"compressed-{codec}-{uuid.uuid4().hex}"})
+    ensure_topics(kafka.kafka, {spec.topic: 1})
+    values = [f"record {number}".encode() * 20 for number in range(200)]
+    producer = KafkaProducer(bootstrap_servers=kafka.kafka, compression_type=codec, linger_ms=50)
+    for value in values:
+        producer.send(spec.topic, value=value)
+    producer.flush(timeout=DEADLINE)
+    producer.close(timeout=DEADLINE)
+
+    source = KafkaSource(kafka.kafka, spec, f"reads-{spec.topic}")
+    source.open({})
+    found: list[bytes | None] = []
+
+    def all_came() -> bool:
+        batch = source.poll(timeout=0.5, limit=1000)
+        found.extend(batch.values if batch else [])
+        return len(found) >= len(values)
+
+    try:
+        wait_for(all_came, "every record")
+    finally:
+        source.close()
+    assert found == values
