@@ -96,9 +96,7 @@ def test_a_thousand_idle_connections_cost_little_and_do_not_hold_up_a_stop(site:
         assert grown < 48 * MIB, grown / MIB
         awake = wakes(process)
         wait_for_looks(server, 10)
-        woken = wakes(process) - awake
-        print("WOKEN", woken)
-        assert woken < IDLE / 2, "idle connections wake the event loop"
+        assert wakes(process) - awake < IDLE / 10, "idle connections wake the event loop"
         server.ask_to_stop()
         assert server.wait() == 0, "it ends while all of them are open"
 
