@@ -101,6 +101,8 @@ class LocalStack:
     def record_archives(self, record: Callable[[Path], None]) -> None:
         """Have the class archives of Kafka and Flink written by `record`, unless they are there.
 
+        Where a part runs elsewhere there are none: recording needs all of them here, installed beforehand.
+
         Args:
             record: gets the folder that they belong into.
 
@@ -114,7 +116,9 @@ class LocalStack:
             if missing := ClassArchives(folder).missing:
                 raise InstallError(f"no archive of {', '.join(missing)} was written")
 
-        self._cache.record(self._starter(_silent).archives(), checked)
+        external = external_parts(self._environ, self._state().ports)
+        if not any(external.address_of(part) for part in PARTS):
+            self._cache.record(self._starter(_silent).archives(), checked)
 
     def down(self, *, wipe: bool = False, progress: Progress = _silent) -> None:
         """Stop exactly what `up` started.

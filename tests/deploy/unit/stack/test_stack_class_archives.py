@@ -119,3 +119,10 @@ def test_archives_are_recorded_once_and_a_half_recording_is_none(
         stack.record_archives(record)
     assert len(recorded) == 2
     assert archives.missing == []
+
+
+def test_nothing_is_recorded_where_a_part_runs_elsewhere(tmp_path: Path) -> None:
+    environ = {"FERRY_STORE": "s3://models?endpoint=http://127.0.0.1:1"}
+    stack = LocalStack(home=tmp_path / "home", cache=tmp_path / "cache", environ=environ)
+    stack.record_archives(lambda _: pytest.fail("it would wait for the lock that recording holds"))
+    assert not (tmp_path / "cache").exists()
