@@ -143,12 +143,17 @@ def test_one_command_brings_a_job_back_from_its_checkpoint_and_from_its_savepoin
 
         savepoint = stop_with_savepoint(job)
         assert savepoint.startswith("s3://")
-        replayed = require_one_generation_per_record(every_answer(job), sent)
+        # of two partitions, one may have a backlog from before the kill that nobody scored again yet
+        committed, written = job.reader().read_to_end().seen, every_answer(job)
+        saved = {key: len(written[key]) for key in committed}
+        assert len(saved) > 100
         entries.append(job.promote(constant_model(3)))
         job.submit("--parallelism", "2", "--restore", "newest")
         wait_until_scored_by(job, entries[-1].generation)
         assert job.restored_from() == savepoint
     output = job.read_all(len(sent))
     require_all_once(output, sent, entries)
-    found = require_one_generation_per_record(every_answer(job), sent)
-    assert found == replayed, "a savepoint needs no replay"
+    written = every_answer(job)
+    require_one_generation_per_record(written, sent)
+    again = {key for key, times in saved.items() if len(written[key]) > times}
+    assert not again, "a savepoint needs no replay"
