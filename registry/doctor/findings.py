@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
 from registry.errors import FerryError, MissingRightError
 from registry.stores.base import Store
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 SCRATCH = "doctor/"
 """Probes write below this prefix and nowhere else."""
@@ -55,15 +59,34 @@ class Scratch:
         """Take away what was written, as far as the store and the rights allow."""
         try:
             left = [listed.key for listed in self.store.list(self.prefix)]
-            with ThreadPoolExecutor(HANDS) as pool:
-                list(pool.map(self.store.delete, left))
-        except FerryError:
+            at_once(self.store.delete, left)
+        except (FerryError, NotProbedError):
             # the findings tell already that the store does not answer; a left-over probe harms nothing
             return
 
 
 class BrokenPromiseError(Exception):
     """The store answered, and not as it must."""
+
+
+class NotProbedError(Exception):
+    """This machine cannot make the requests that the probe needs."""
+
+
+def at_once(call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Returns what `call` returns for each item, with `HANDS` threads.
+
+    Raises:
+        NotProbedError: the machine does not run so many threads.
+    """
+    with ThreadPoolExecutor(HANDS) as pool:
+        try:
+            return list(pool.map(call, items))
+        except RuntimeError as error:  # of a thread that cannot start, or of a barrier that was not reached
+            raise NotProbedError(
+                f"this machine did not run {HANDS} threads at once ({str(error) or type(error).__name__}); "
+                "raise its limit of processes (ulimit -u), or look from another machine"
+            ) from error
 
 
 def require(kept: bool, promise: str) -> None:
@@ -82,5 +105,7 @@ def run(name: str, check: Callable[[Scratch], str], scratch: Scratch) -> Finding
         return Finding(name, Outcome.PASSED, check(scratch))
     except MissingRightError as error:
         return Finding(name, Outcome.NOT_PROBED, f"lacks {error.right}")
+    except NotProbedError as error:
+        return Finding(name, Outcome.NOT_PROBED, str(error))
     except (FerryError, BrokenPromiseError) as error:
         return Finding(name, Outcome.FAILED, str(error))

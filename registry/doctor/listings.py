@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
-from registry.doctor.findings import HANDS, Scratch, require
+from registry.doctor.findings import Scratch, at_once, require
 
 PAGE = 1000
 """Keys to a page of every S3 service; a log longer than that is listed in several."""
@@ -29,9 +27,8 @@ def pages(scratch: Scratch) -> str:
     """A long listing is whole and in the order of its keys across pages, and lacks no write."""
     prefix = scratch.key("paged/")
     names = [f"{prefix}{number:010d}.json" for number in range(PAGE + _MORE)]
-    with ThreadPoolExecutor(HANDS) as pool:
-        # from both ends inwards, so that the order of writing is not the order of the keys
-        list(pool.map(lambda name: scratch.store.put(name, b"x"), names[::2] + names[1::2][::-1]))
+    # from both ends inwards, so that the order of writing is not the order of the keys
+    at_once(lambda name: scratch.store.put(name, b"x"), names[::2] + names[1::2][::-1])
     found = _keys(scratch, prefix)
     require(len(found) >= len(names), f"of {len(names)} objects that were written {len(found)} are listed")
     require(found == names, "a listing is not in the order of its keys, or repeats some")

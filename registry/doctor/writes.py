@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
-from registry.doctor.findings import HANDS, BrokenPromiseError, Scratch, require
+from registry.doctor.findings import HANDS, BrokenPromiseError, Scratch, at_once, require
 from registry.documents import utc_now
 from registry.stores.base import ObjectMissingError
 
@@ -16,6 +15,8 @@ LARGE = 16 * 1024 * 1024
 """Bytes; beyond what proxies and stores tend to keep in one buffer."""
 
 _RACES = 8
+_TOGETHER_S = 30.0
+"""How long a racing writer waits for the last one, which may never get a thread."""
 
 
 def read_after_write(scratch: Scratch) -> str:
@@ -59,20 +60,19 @@ def put_if_absent_twice(scratch: Scratch) -> str:
 
 def race(scratch: Scratch) -> str:
     """Of many writers at once one wins, and the object is its own."""
-    with ThreadPoolExecutor(HANDS) as pool:
-        for number in range(_RACES):
-            _race_once(scratch, scratch.key(f"race-{number}"), pool)
+    for number in range(_RACES):
+        _race_once(scratch, scratch.key(f"race-{number}"))
     return f"one of {HANDS} racing writers wins, {_RACES} times"
 
 
-def _race_once(scratch: Scratch, key: str, pool: ThreadPoolExecutor) -> None:
-    barrier = threading.Barrier(HANDS)
+def _race_once(scratch: Scratch, key: str) -> None:
+    barrier = threading.Barrier(HANDS, timeout=_TOGETHER_S)
 
     def write(racer: int) -> bool:
         barrier.wait()
         return scratch.store.put_if_absent(key, str(racer).encode())
 
-    won = [racer for racer, created in enumerate(pool.map(write, range(HANDS))) if created]
+    won = [racer for racer, created in enumerate(at_once(write, range(HANDS))) if created]
     require(len(won) == 1, f"{len(won)} of {HANDS} racing writers were told that they won")
     require(_read(scratch, key) == str(won[0]).encode(), "the object is not the winner's")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -135,6 +136,22 @@ def test_a_store_that_is_down_fails_every_probe_and_raises_nothing() -> None:
     store.down = True
     findings = examine(store)
     assert outcomes(findings, Outcome.FAILED) == {finding.probe for finding in findings}
+
+
+def test_a_machine_that_cannot_run_enough_threads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.doctor.writes._TOGETHER_S", 0.2)
+    start, left = threading.Thread.start, iter(range(10))
+
+    def start_some(thread: threading.Thread) -> None:
+        if next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    findings = {finding.probe: finding for finding in examine(MemoryStore())}
+    assert not any(finding.failed for finding in findings.values())
+    assert findings["put-if-absent race"].outcome is Outcome.NOT_PROBED
+    assert "16 threads at once (can't start new thread)" in findings["put-if-absent race"].detail
 
 
 def test_read_only_credentials_learn_what_reading_tells() -> None:
