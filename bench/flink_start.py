@@ -31,6 +31,7 @@ from streams.kafka import ensure_topics
 
 RECORDS = 100
 DEADLINE = 300.0
+SETTLE = 3.0
 GOAL = 0.6
 
 
@@ -63,6 +64,7 @@ class Contender:
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
             file.write(text)
             file.flush()
+            time.sleep(SETTLE)  # the workers of the job before are still going down
             began = time.monotonic()
             run = ["flink", "run", "-d", "-pym", "flink_scoring.job", "--pipeline", file.name]
             told = self.call("ferry-stack", *run, "--guarantee", "at-least-once")

@@ -4,7 +4,8 @@ job      the command line of `flink run -pym flink_scoring.job`
 options  what a job is told: the pipeline, flags and environment, checked
 topics   what the job asks Kafka before it is submitted
 plan     the tables and the one INSERT statement of the job
-function the pandas function that Flink calls; with job and plan, the only modules that import pyflink
+function what is pickled with the job; with job and plan, the only modules that import pyflink
+worker   what a Python worker does for the function
 following  the models a Python worker follows, shared by all functions of its process
 scorer   a batch of records in, a scored record or a reason for each out; no Flink, Kafka or thread in it
 binding  how a model's tensors and a pipeline's features and classes fit together

@@ -78,7 +78,7 @@ def _run_job(stack: LocalStack, addresses: Addresses) -> None:
         "run", "-d", "-pym", "flink_scoring.job", "--pipeline", str(_PIPELINE)
     )
     _publish(environ)
-    _require_success(command, environ)
+    _require_success("flink run", command, environ)
     _send_records(addresses.kafka, pipeline.source.topic)
     _watch_and_cancel(addresses.flink)
 
@@ -96,10 +96,10 @@ def _publish(environ: Mapping[str, str]) -> None:
         file.write(model.SerializeToString())
         file.flush()
         ferry = [str(Path(sys.executable).with_name("ferry")), "publish", "digits", file.name, "--promote"]
-        _require_success(ferry, environ)
+        _require_success("ferry publish", ferry, environ)
 
 
-def _require_success(command: Sequence[str], environ: Mapping[str, str]) -> None:
+def _require_success(name: str, command: Sequence[str], environ: Mapping[str, str]) -> None:
     ended = subprocess.run(
         command,
         env=dict(environ),
@@ -111,7 +111,7 @@ def _require_success(command: Sequence[str], environ: Mapping[str, str]) -> None
     )
     if ended.returncode:
         last = (ended.stdout + ended.stderr).strip().splitlines() or ["no output"]
-        raise InstallError(f"`{' '.join(command[:3])}` failed: {last[-1]}")
+        raise InstallError(f"`{name}` failed: {last[-1]}")
 
 
 def _send_records(kafka: str, topic: str) -> None:

@@ -188,7 +188,7 @@ class LocalStack:
             self._start(state, names, external_parts(self._environ, state.ports), progress)
 
     def flink_command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        """The stock `flink` command for this stack's cluster.
+        """Flink's own command line for this stack's cluster.
 
         Args:
             arguments: what follows `flink`, such as `run`, `-d`, `-pym`, `module`.
@@ -202,10 +202,8 @@ class LocalStack:
         addresses = self.addresses()
         if addresses.flink_home is None:
             raise StackUsageError("this stack runs no Flink: start it with `ferry-stack up`")
-        program = addresses.flink_home / "bin" / "flink"
-        starter = self._starter(_silent)
-        environ = starter.flink_folders().environ(self._environ, starter.java_home())
-        return [str(program), *arguments], {**environ, **addresses.environ()}
+        command, environ = self._starter(_silent).flink_client()
+        return [*command, *arguments], {**environ, **addresses.environ()}
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[StackState]:

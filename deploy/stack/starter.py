@@ -15,7 +15,7 @@ from deploy.stack.external import External
 from deploy.stack.home import StackHome
 from deploy.stack.launch import Launch
 from deploy.stack.parts import flink, kafka, minio
-from deploy.stack.parts.flink_config import FlinkSettings, java_options_of
+from deploy.stack.parts.flink_config import FlinkSettings, client_options, java_options_of
 from deploy.stack.ports import LOOPBACK, Listener, any_free
 from deploy.stack.state import StackState
 from deploy.stack.tools import find_java_home
@@ -161,6 +161,16 @@ class Starter:
             jars += sorted(self._flink_lib().glob("*.jar"))
         return self._cache.archives(self.java_home(), jars)
 
+    def flink_client(self) -> tuple[list[str], dict[str, str]]:
+        """The command and the environment of Flink's client.
+
+        Raises:
+            MissingToolError: there is no Flink, or no Java.
+        """
+        folders, java_home = self.flink_folders(), self.java_home()
+        options = [*_java_options(folders).split(), *client_options(self.archives())]
+        return flink.client_command(folders, java_home, options), folders.environ(self._environ, java_home)
+
     def _flink_lib(self) -> Path:
         connectors = self._cache.jars(versions.FLINK_KAFKA_CONNECTOR, self._progress)
         return self._cache.flink_lib(flink.lib_jars(flink.find_distribution(), connectors), self._progress)
@@ -176,7 +186,7 @@ class Starter:
             rest_port=state.ports[flink.REST.name],
             rpc_port=state.ports[flink.RPC.name],
             java_home=self.java_home(),
-            java_options=java_options_of((folders.distribution / "conf" / "config.yaml").read_text()),
+            java_options=_java_options(folders),
             python=Path(sys.executable),
             archives=self.archives(),
             slots=state.flink_slots,
@@ -194,6 +204,10 @@ class Starter:
 def rest_url(state: StackState) -> str:
     """The job manager's REST URL."""
     return f"http://{LOOPBACK}:{state.ports.get(flink.REST.name)}"
+
+
+def _java_options(folders: flink.FlinkFolders) -> str:
+    return java_options_of((folders.distribution / "conf" / "config.yaml").read_text())
 
 
 def _metrics_port(state: StackState, listener: Listener) -> int:

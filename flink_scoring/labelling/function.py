@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 from pyflink.table import DataTypes, FunctionContext
 from pyflink.table.udf import ScalarFunction, udf
 
@@ -40,6 +39,8 @@ class JudgeFunction(ScalarFunction):  # type: ignore[misc]  # pyflink is untyped
         Returns:
             A pandas series: 1 for right, 0 for wrong, nothing for a label that tells neither.
         """
+        import pandas as pd  # a worker has it long since; a client that submits the job does without
+
         outcomes = [
             self._judge.judge(message, prediction)
             for message, prediction in zip(messages.tolist(), predictions.tolist(), strict=True)

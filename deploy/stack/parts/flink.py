@@ -77,6 +77,31 @@ class FlinkFolders:
         }
 
 
+def client_command(folders: FlinkFolders, java_home: Path, options: Sequence[str]) -> list[str]:
+    """The command that `bin/flink` ends in, to which its arguments are to be added.
+
+    The script starts two Javas and reads a dozen settings only to find these options.
+
+    Args:
+        folders: those of the cluster.
+        java_home: the Java that runs it.
+        options: of the JVM, as `flink_config.client_options` gives them.
+    """
+    # in the order of Flink's scripts, which the class archive was recorded with or can be used with
+    jars = sorted(folders.lib.glob("*.jar"), key=lambda jar: (jar.name.startswith("flink-dist"), jar.name))
+    log = folders.root / "log" / f"flink-{_IDENT}-client-{_HOSTNAME}.log"
+    logging = f"file:{folders.conf / 'log4j-cli.properties'}"
+    return [
+        str(java_home / "bin" / "java"),
+        *options,
+        f"-Dlog.file={log}",
+        f"-Dlog4j.configurationFile={logging}",
+        "-classpath",
+        ":".join(map(str, jars)),
+        "org.apache.flink.client.cli.CliFrontend",
+    ]
+
+
 def find_distribution() -> Path:
     """The Flink inside the `apache-flink` wheel.
 

@@ -74,16 +74,19 @@ def render_config(settings: FlinkSettings) -> str:
             ["-XX:G1HeapRegionSize=8m", *settings.archives.options(TASK_MANAGER)]
         ),
         **_archived_job_manager(settings.archives),
-        # the client lives for seconds: compiling it well costs more than it gives
-        "env.java.opts.client": " ".join(
-            ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *settings.archives.options(CLIENT)]
-        ),
+        "env.java.opts.client": " ".join(client_options(settings.archives)),
         # the client ships flink-python with every job: unless the one in lib wins, its classes stay for ever
         "classloader.resolve-order": "parent-first",
         "python.executable": settings.python,
         "python.client.executable": settings.python,
     }
     return "".join(f"{name}: {value}\n" for name, value in every.items())
+
+
+def client_options(archives: ClassArchives) -> list[str]:
+    """The JVM options of Flink's client, beside those of every Flink JVM."""
+    # it lives for seconds: compiling it well costs more than it gives
+    return ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *archives.options(CLIENT)]
 
 
 def java_options_of(config: str) -> str:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flink_scoring.columns import moments_of
 from flink_scoring.scorer import INFERENCE_FAILED, ScoredBatch, Scorer
+from flink_scoring.worker import moments_of
 from model_runtime.served import Canary, ServedModel
 from registry.canary import CanarySplit
 from streams.pipeline import Pipeline, parse_pipeline
