@@ -42,15 +42,20 @@ class Contender:
     Attributes:
         programs: the folder of its commands.
         environ: the variables that they need for this stack.
+        home: the stack's folder.
     """
 
     programs: Path
     environ: dict[str, str]
+    home: Path
 
     def call(self, name: str, *arguments: str) -> str:
         """Run a command to its end; returns its standard output."""
         command = [str(self.programs / name), *arguments]
-        ended = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False)
+        # away from this checkout, whose packages `python -m` in the job's client would take for its own
+        ended = subprocess.run(
+            command, env=self.environ, cwd=self.home, capture_output=True, text=True, check=False
+        )
         if ended.returncode:
             raise RuntimeError(f"{command}: {ended.stdout}{ended.stderr}")
         return ended.stdout
@@ -104,11 +109,13 @@ def main() -> None:
 @contextlib.contextmanager
 def _running(programs: Path, home: Path, more: dict[str, str]) -> Iterator[Contender]:
     environ = {**os.environ, "FERRY_STACK_HOME": str(home), **more}
-    contender = Contender(programs, environ)
+    home.mkdir()
+    contender = Contender(programs, environ, home)
     try:
         contender.call("ferry-stack", "up")
         lines = re.findall(r"export (\w+)=(.*)", contender.call("ferry-stack", "env"))
-        ready = Contender(programs, {**environ, **{key: value.strip("'") for key, value in lines}})
+        exported = {key: value.strip("'") for key, value in lines}
+        ready = Contender(programs, environ | exported, home)
         model = home / "model.onnx"
         model.write_bytes(train())
         ready.call("ferry", "publish", MODEL, str(model), "--promote")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from flink_scoring.columns import KEY, OFFSET, PARTITION, TIMESTAMP, VALUE, columns_of
 from flink_scoring.following import Wanted, followed_models, wait_for_model
-from flink_scoring.function import FunctionSpec
 from flink_scoring.live.replay import ReplayMetrics
 from flink_scoring.live.scoring import METRIC_GROUP, ScoringMetrics, show_model
 from flink_scoring.live.shadow import ShadowMetrics
@@ -24,6 +23,9 @@ from model_runtime.follower import Follower
 from model_runtime.served import ServedModel
 from registry.settings import load_settings
 from streams.event_time import moment_at
+
+if TYPE_CHECKING:  # without PyFlink, which this needs nothing of
+    from flink_scoring.function import FunctionSpec
 
 Columns = dict[str, Any]
 """The pandas series of a batch by the names of their columns."""
