@@ -23,14 +23,6 @@ ROOT = Path(__file__).parents[3]
 LIMITS = GateLimits(wall_seconds=DEADLINE)
 
 
-@pytest.fixture(scope="module")
-def keeper() -> Iterator[GateKeeper]:
-    """A keeper for all tests of which none looks at its start."""
-    made = GateKeeper()
-    yield made
-    made.stop()
-
-
 @pytest.fixture
 def gate(keeper: GateKeeper) -> Gate:
     return Gate(LIMITS, keeper=keeper)

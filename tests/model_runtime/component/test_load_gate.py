@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,13 +31,6 @@ from tests.support.waiting import DEADLINE
 LIMITS = GateLimits(wall_seconds=DEADLINE, cpu_seconds=20.0)
 FLAT = 16 * 2**20
 FUZZED = sized(25, 60)
-
-
-@pytest.fixture(scope="module")
-def keeper() -> Iterator[GateKeeper]:
-    made = GateKeeper()
-    yield made
-    made.stop()
 
 
 @pytest.fixture
