@@ -263,3 +263,10 @@ def test_the_short_way_reads_what_the_long_way_reads(values: list[bytes | None],
     assert short.accepted.tolist() == long.accepted.tolist()
     assert (short.labels, short.event_times) == (long.labels, long.event_times)
     assert short.rejections == long.rejections
+
+
+def test_a_record_with_a_foreign_label_and_no_event_time_is_read_where_labels_are_optional() -> None:
+    value = b'{"x": {"a": 1, "b": 2}, "y": "?"}'
+    batch = RecordDecoder(OBJECT).decode_batch([value], label=LabelUse.OPTIONAL)
+    assert (batch.labels, batch.event_times) == ([None], [None])
+    assert batch.rows.tolist() == [[1.0, 2.0]]
