@@ -74,7 +74,7 @@ bench: install ## benchmarks, each beside its limit
 	$(RUN)python -m bench
 
 protos: install ## generate the code of protos/grpc_service.proto again
-	$(RUN)python -m protos.generate
+	$(RUN)python -m ferryline.protos.generate
 
 format: install ## format the code and mend what can be mended
 	$(RUN)ruff format .

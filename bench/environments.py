@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.stack.home import cache_folder
+from ferryline.deploy.stack.home import cache_folder
 
 
 class PeerMissingError(Exception):

@@ -25,11 +25,11 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from deploy.stack.local import LocalStack
-from model_runtime.facts import read_facts
-from registry.catalogue import Registry
-from registry.documents import ChannelEntry, Manifest
-from streams.kafka import admin_client, ensure_topics
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.documents import ChannelEntry, Manifest
+from ferryline.streams.kafka import admin_client, ensure_topics
 
 MODEL = "digits"
 EVENT_TIME = "2026-01-02 03:04:05.678"
@@ -178,7 +178,15 @@ def running_job(bench: Bench, text: str, *arguments: str) -> Iterator[str]:
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
         file.write(text)
         file.flush()
-        line = ["-pym", "flink_scoring.job", "--pipeline", file.name, "--store", bench.store, *arguments]
+        line = [
+            "-pym",
+            "ferryline.flink_scoring.job",
+            "--pipeline",
+            file.name,
+            "--store",
+            bench.store,
+            *arguments,
+        ]
         command, environ = bench.stack.flink_command("run", "-d", *line)
         ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
     found = re.search(r"JobID (\w+)", ended.stdout)

@@ -34,7 +34,7 @@ from bench.flink_digits import (
     steady_rate,
 )
 from bench.measure import Comparison, compare, parse_arguments, report
-from flink_scoring.options import Guarantee
+from ferryline.flink_scoring.options import Guarantee
 
 LOOP = "bare loop"
 EXACTLY, AT_LEAST = Guarantee.EXACTLY_ONCE.value, Guarantee.AT_LEAST_ONCE.value

@@ -19,8 +19,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from bench.flink_digits import Bench, json_values, output_topic, pipeline_text, running_bench, running_job
 from bench.measure import Comparison, compare, parse_arguments, report
-from flink_scoring.options import Guarantee
-from streams.kafka import ensure_topics
+from ferryline.flink_scoring.options import Guarantee
+from ferryline.streams.kafka import ensure_topics
 
 RATE = 1000
 LATENCY_MS = 50

@@ -18,10 +18,10 @@ from bench.flink_digits import MODEL, Bench, pipeline_text, running_bench, runni
 from bench.flink_latency import reader, sending
 from bench.measure import compare, parse_arguments, report
 from bench.swap_models import digits_versions
-from flink_scoring.options import Guarantee
-from model_runtime.facts import read_facts
-from streams.kafka import ensure_topics
-from streams.scored import decode_scored
+from ferryline.flink_scoring.options import Guarantee
+from ferryline.model_runtime.facts import read_facts
+from ferryline.streams.kafka import ensure_topics
+from ferryline.streams.scored import decode_scored
 
 MIB = 2**20
 GOAL_MIB = 20.0

@@ -22,10 +22,10 @@ import pyflink
 
 from bench.environments import PeerMissingError
 from bench.flink_digits import Bench
-from deploy.stack.artifacts import ArtifactCache
-from deploy.stack.errors import InstallError
-from deploy.stack.home import cache_folder
-from deploy.stack.versions import JarSet
+from ferryline.deploy.stack.artifacts import ArtifactCache
+from ferryline.deploy.stack.errors import InstallError
+from ferryline.deploy.stack.home import cache_folder
+from ferryline.deploy.stack.versions import JarSet
 
 ONNXRUNTIME = JarSet(
     name="onnxruntime-1.22.0",

@@ -37,7 +37,7 @@ from bench.flink_digits import (
 from bench.flink_job import JSON_TOPIC, flink_job
 from bench.flink_peer_java import running_java_job
 from bench.measure import Comparison, compare, parse_arguments, report
-from flink_scoring.options import Guarantee
+from ferryline.flink_scoring.options import Guarantee
 
 QUIX = ("quixstreams==3.28.1", f"onnxruntime=={version('onnxruntime')}", "numpy", "orjson")
 BEAM_DEADLINE = 600.0

@@ -23,7 +23,7 @@ from bench.flink_digits import (
     steady_rate,
 )
 from bench.measure import compare, parse_arguments, report
-from streams.pipeline import Replay
+from ferryline.streams.pipeline import Replay
 
 TOPIC = "bench.replay"
 

@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from bench.flink_digits import Bench, running_bench
 from bench.flink_sql_job import COLUMNS
 from bench.measure import compare, parse_arguments, report
-from model_runtime.facts import read_facts
+from ferryline.model_runtime.facts import read_facts
 
 JOB = "bench.flink_sql_job"
 ROOT = Path(__file__).parent.parent

@@ -15,8 +15,8 @@ import pandas as pd
 from pyflink.table import DataTypes, EnvironmentSettings, TableEnvironment
 from pyflink.table.udf import ScalarFunction, udf
 
-from flink_scoring.sql import register
-from flink_scoring.sql.registration import tune
+from ferryline.flink_scoring.sql import register
+from ferryline.flink_scoring.sql.registration import tune
 
 BARE = "Bare"
 COLUMNS = 8

@@ -26,8 +26,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from bench.flink_digits import MODEL, fill, json_values, pipeline_text, train
 from bench.measure import alternate, compare, parse_arguments, report
-from deploy.stack.home import cache_folder
-from streams.kafka import ensure_topics
+from ferryline.deploy.stack.home import cache_folder
+from ferryline.streams.kafka import ensure_topics
 
 RECORDS = 100
 DEADLINE = 300.0
@@ -71,7 +71,7 @@ class Contender:
             file.flush()
             time.sleep(SETTLE)  # the workers of the job before are still going down
             began = time.monotonic()
-            run = ["flink", "run", "-d", "-pym", "flink_scoring.job", "--pipeline", file.name]
+            run = ["flink", "run", "-d", "-pym", "ferryline.flink_scoring.job", "--pipeline", file.name]
             told = self.call("ferry-stack", *run, "--guarantee", "at-least-once")
         _read_one(kafka, f"{name}.out")
         seconds = time.monotonic() - began

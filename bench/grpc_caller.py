@@ -18,7 +18,7 @@ import grpc
 import numpy as np
 
 from bench.grpc_servers import INFER
-from protos.grpc_service_pb2 import ModelInferResponse
+from ferryline.protos.grpc_service_pb2 import ModelInferResponse
 
 WORKERS = 8
 

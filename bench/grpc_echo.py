@@ -18,8 +18,8 @@ from typing import Any
 import grpc
 import numpy as np
 
-from model_runtime.facts import read_facts
-from model_runtime.session import OnnxSession
+from ferryline.model_runtime.facts import read_facts
+from ferryline.model_runtime.session import OnnxSession
 
 
 def model_run(file: Path, rows: int) -> Callable[[], object]:

@@ -21,10 +21,10 @@ from bench.grpc_unary import MODEL
 from bench.measure import Comparison, compare, parse_arguments, report
 from bench.registry import without_stores
 from bench.swap_models import average_row, digits_versions
-from deploy.stack.local import LocalStack
-from grpc_server.client import NO_RETRY, Client
-from model_runtime.facts import read_facts
-from registry.catalogue import Registry
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.grpc_server.client import NO_RETRY, Client
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry.catalogue import Registry
 
 ALLOWED_SECONDS = 1.0
 ALLOWED_START = 10.0

@@ -1,6 +1,6 @@
 """The servers of the gRPC benchmarks, each a process of its own: ferry-server, and a bare grpc.aio server.
 
-Both run in an environment with what `modelferry[grpc]` asks for and nothing else, as they are installed where
+Both run in an environment with what `ferryline[grpc]` asks for and nothing else, as they are installed where
 models are served: there grpcio is the newest, while in this environment apache-beam holds it back. Set
 FERRY_BENCH_PYTHON to run them with another Python, such as this one.
 """
@@ -22,8 +22,8 @@ import orjson
 import psutil
 
 from bench.environments import PeerMissingError, environment
-from grpc_server.client.steps import SERVICE
-from protos.grpc_service_pb2 import ServerReadyRequest, ServerReadyResponse
+from ferryline.grpc_server.client.steps import SERVICE
+from ferryline.protos.grpc_service_pb2 import ServerReadyRequest, ServerReadyResponse
 
 INFER = f"/{SERVICE}/ModelInfer"
 STREAM = f"/{SERVICE}/ModelStreamInfer"

@@ -32,10 +32,10 @@ from bench.grpc_servers import Target, ferry_server
 from bench.grpc_unary import MODEL
 from bench.measure import Comparison, compare, parse_arguments, report
 from bench.swap_models import average_request, average_row, digits_versions, wide_versions
-from model_runtime.facts import read_facts
-from model_runtime.session import OnnxSession
-from registry.catalogue import Registry
-from trainer.export import INPUT
+from ferryline.model_runtime.facts import read_facts
+from ferryline.model_runtime.session import OnnxSession
+from ferryline.registry.catalogue import Registry
+from ferryline.trainer.export import INPUT
 
 AFTER = 0.1
 BETWEEN = 0.15

@@ -28,12 +28,12 @@ from sklearn.preprocessing import StandardScaler
 from bench.grpc_load import CONCURRENCY, best_client, measure, python_client, versus
 from bench.grpc_servers import INFER, STREAM, Target, echo_server, ferry_server, reply_size
 from bench.measure import Comparison, parse_arguments, report
-from model_runtime.facts import read_facts
-from protos.grpc_service_pb2 import ModelInferRequest
-from registry.catalogue import Registry
-from registry.documents import Lineage, TrainingRecord, utc_now
-from trainer.export import INPUT, export_onnx
-from trainer.folded import fold
+from ferryline.model_runtime.facts import read_facts
+from ferryline.protos.grpc_service_pb2 import ModelInferRequest
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.documents import Lineage, TrainingRecord, utc_now
+from ferryline.trainer.export import INPUT, export_onnx
+from ferryline.trainer.folded import fold
 
 MODEL = "digits"
 FEATURES = 64

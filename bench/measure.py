@@ -96,7 +96,7 @@ def report(comparisons: Sequence[Comparison], arguments: argparse.Namespace) -> 
 def print_table(comparisons: Sequence[Comparison]) -> None:
     """The table, on standard output."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
-    for column in ("benchmark", "unit", "modelferry", "limit", "held against", "ratio", "min-max", "rounds"):
+    for column in ("benchmark", "unit", "ferryline", "limit", "held against", "ratio", "min-max", "rounds"):
         table.add_column(column)
     for item in comparisons:
         table.add_row(

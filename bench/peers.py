@@ -23,9 +23,9 @@ import psutil
 
 from bench.environments import PeerMissingError, environment
 from bench.grpc_servers import LIVE, START_SECONDS, Target
-from deploy.stack.ports import any_free
-from grpc_server.client.steps import SERVICE
-from protos.grpc_service_pb2 import ModelReadyRequest, ModelReadyResponse
+from ferryline.deploy.stack.ports import any_free
+from ferryline.grpc_server.client.steps import SERVICE
+from ferryline.protos.grpc_service_pb2 import ModelReadyRequest, ModelReadyResponse
 
 # 0.22 of uvloop breaks this MLServer
 MLSERVER = ("mlserver==1.7.1", "uvloop==0.21.0", "grpcio==1.85.1", f"onnxruntime=={version('onnxruntime')}")

@@ -29,18 +29,18 @@ from typing import Any
 from bench.grpc_unary import publish_digits
 from bench.measure import Comparison, alternate, compare, parse_arguments, report
 from bench.mlflow_peer import NAME, MlflowPeer, mlflow_peer
-from deploy.stack.local import LocalStack
-from model_runtime.follower import Follower, FollowerObserver, FollowerSettings
-from registry import keys
-from registry.catalogue import Registry
-from registry.cli import viewing
-from registry.cli.formats import OutputFormat
-from registry.documents import Heartbeat, ModelFacts, ServedModelReport, utc_now
-from registry.hints import Hints
-from registry.log import AppendLog
-from registry.logs import LogFormat, configure_logs
-from registry.names import ModelReference
-from registry.stores import Store, open_store
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.model_runtime.follower import Follower, FollowerObserver, FollowerSettings
+from ferryline.registry import keys
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.cli import viewing
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.documents import Heartbeat, ModelFacts, ServedModelReport, utc_now
+from ferryline.registry.hints import Hints
+from ferryline.registry.log import AppendLog
+from ferryline.registry.logs import LogFormat, configure_logs
+from ferryline.registry.names import ModelReference
+from ferryline.registry.stores import Store, open_store
 
 MODEL, CHANNEL = "digits", "production"
 REFERENCE = ModelReference(MODEL)

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
 from bench.grpc_unary import FEATURES, MODEL, digits_model
-from protos.grpc_service_pb2 import ModelInferRequest
-from trainer.export import INPUT
+from ferryline.protos.grpc_service_pb2 import ModelInferRequest
+from ferryline.trainer.export import INPUT
 
 WIDTH = 4000
 """A square matrix of so many float32 has 64 MB."""

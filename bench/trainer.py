@@ -18,13 +18,13 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.preprocessing import StandardScaler
 
 from bench.measure import alternate, compare, parse_arguments, report
-from deploy.demo.cli import PIPELINES
-from deploy.feed.datasets import DatasetName, load_dataset
-from registry.documents import utc_now
-from streams.pipeline import load_pipeline
-from trainer.batches import FetchedBatch
-from trainer.candidate import export_candidate
-from trainer.training import Training
+from ferryline.deploy.demo.cli import PIPELINES
+from ferryline.deploy.feed.datasets import DatasetName, load_dataset
+from ferryline.registry.documents import utc_now
+from ferryline.streams.pipeline import load_pipeline
+from ferryline.trainer.batches import FetchedBatch
+from ferryline.trainer.candidate import export_candidate
+from ferryline.trainer.training import Training
 
 PIPELINE = load_pipeline(PIPELINES / "digits.toml")
 BATCH = PIPELINE.learner.batch_records

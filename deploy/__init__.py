@@ -1,1 +1,1 @@
-"""Running Modelferry: the local stack, containers, dashboards and example pipelines."""
+"""Running Ferryline: the local stack, containers, dashboards and example pipelines."""

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from digit import THREE
 
-from grpc_server.client import Client, InputError
+from ferryline.grpc_server.client import Client, InputError
 
 address = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:8001"
 

@@ -1,6 +1,6 @@
 """Scores a Kafka stream on Flink with a model that is followed, and swapped, while the job runs.
 
-job      the command line of `flink run -pym flink_scoring.job`
+job      the command line of `flink run -pym ferryline.flink_scoring.job`
 options  what a job is told: the pipeline, flags and environment, checked
 topics   what the job asks Kafka before it is submitted
 plan     the tables and the one INSERT statement of the job

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model_runtime.session import Array, OnnxSession
-from registry.documents import Label, ModelFacts, Role, TensorSpec
-from registry.errors import RefusedError
-from streams.pipeline import Pipeline
+from ferryline.model_runtime.session import Array, OnnxSession
+from ferryline.registry.documents import Label, ModelFacts, Role, TensorSpec
+from ferryline.registry.errors import RefusedError
+from ferryline.streams.pipeline import Pipeline
 
 GATE = "contract"
 
@@ -117,7 +117,7 @@ class ModelBinding:
             raise RefusedError(
                 GATE,
                 f"no output of {outputs} is a label, a probability or a score",
-                "State the roles in the file's metadata as modelferry.role.<output>",
+                "State the roles in the file's metadata as ferryline.role.<output>",
             )
 
 

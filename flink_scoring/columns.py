@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.pipeline import Pipeline, Replay
+from ferryline.streams.pipeline import Pipeline, Replay
 
 VALUE = "value"
 KEY = "key"

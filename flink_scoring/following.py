@@ -14,19 +14,19 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from flink_scoring.binding import require_fit
-from model_runtime.follower import Follower, FollowerObserver
-from model_runtime.follower.rules import Refusal
-from model_runtime.heartbeat import HeartbeatReporter
-from model_runtime.identity import consumer_name
-from model_runtime.served import ServedModel
-from registry.catalogue import Registry
-from registry.documents import ModelFacts
-from registry.opening import open_registry
-from registry.settings import Settings, load_settings
-from registry.signing.policy import SignaturePolicy
-from registry.signing.setup import ratchet_folder
-from streams.pipeline import Pipeline
+from ferryline.flink_scoring.binding import require_fit
+from ferryline.model_runtime.follower import Follower, FollowerObserver
+from ferryline.model_runtime.follower.rules import Refusal
+from ferryline.model_runtime.heartbeat import HeartbeatReporter
+from ferryline.model_runtime.identity import consumer_name
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.documents import ModelFacts
+from ferryline.registry.opening import open_registry
+from ferryline.registry.settings import Settings, load_settings
+from ferryline.registry.signing.policy import SignaturePolicy
+from ferryline.registry.signing.setup import ratchet_folder
+from ferryline.streams.pipeline import Pipeline
 
 ROLE = "flink"
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pyflink.table import DataTypes, FunctionContext
 from pyflink.table.udf import ScalarFunction, udf
 
-from registry.signing.policy import SignaturePolicy
-from streams.pipeline import Pipeline
+from ferryline.registry.signing.policy import SignaturePolicy
+from ferryline.streams.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from flink_scoring.worker import StreamWorker
+    from ferryline.flink_scoring.worker import StreamWorker
 
 OUTCOME = DataTypes.ROW(
     [
@@ -56,7 +56,7 @@ class ScoreFunction(ScalarFunction):  # type: ignore[misc]  # pyflink is untyped
 
     def open(self, function_context: FunctionContext) -> None:
         """Begin to follow the model."""
-        from flink_scoring.worker import StreamWorker
+        from ferryline.flink_scoring.worker import StreamWorker
 
         self._worker = StreamWorker(self._spec)
         self._worker.open(function_context.get_metric_group())

@@ -1,4 +1,4 @@
-"""The scoring job's command line: `flink run -pym flink_scoring.job --pipeline digits.toml`.
+"""The scoring job's command line: `flink run -pym ferryline.flink_scoring.job --pipeline digits.toml`.
 
 Under `-pym` this file runs as `__main__`, and what a `__main__` defines is pickled by value: so nothing that
 a worker runs is defined here.
@@ -13,9 +13,9 @@ from typing import Annotated
 import structlog
 import typer
 
-from flink_scoring.options import Guarantee, Start, advise_on_latency, resolve_options
-from flink_scoring.several import tell_apart
-from registry.cli.edge import run_app
+from ferryline.flink_scoring.options import Guarantee, Start, advise_on_latency, resolve_options
+from ferryline.flink_scoring.several import tell_apart
+from ferryline.registry.cli.edge import run_app
 
 log = structlog.get_logger(__name__)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -54,18 +54,18 @@ def score(
 
     Examples, for the cluster that FLINK_CONF_DIR or -m names:
 
-        flink run -d -pym flink_scoring.job --pipeline deploy/pipelines/digits.toml
+        flink run -d -pym ferryline.flink_scoring.job --pipeline deploy/pipelines/digits.toml
 
-        flink run -d -pym flink_scoring.job --pipeline digits.toml --parallelism 2 --guarantee at-least-once
+        flink run -d -pym ferryline.flink_scoring.job --pipeline digits.toml --guarantee at-least-once
 
-        flink run -d -pym flink_scoring.job --pipeline digits.toml --latency-ms 50 --guarantee at-least-once
+        flink run -d -pym ferryline.flink_scoring.job --pipeline digits.toml --parallelism 2 --latency-ms 50
 
-        flink run -d -pym flink_scoring.job --pipeline digits.toml --pipeline phishing.toml
+        flink run -d -pym ferryline.flink_scoring.job --pipeline digits.toml --pipeline phishing.toml
 
-        flink run -d -pym flink_scoring.job --pipeline digits.toml --restore newest
+        flink run -d -pym ferryline.flink_scoring.job --pipeline digits.toml --restore newest
     """
     # after the arguments are read, so that a wrong one is told at once
-    from flink_scoring.topics import prepare_topics
+    from ferryline.flink_scoring.topics import prepare_topics
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     every = tell_apart(
@@ -87,14 +87,14 @@ def score(
         log.info(advice)
     limited = [(options, prepare_topics(options.kafka, options.pipeline)) for options in every]
     # PyFlink takes seconds to import: a topic that is not there is told without it
-    from flink_scoring.plan import submit
+    from ferryline.flink_scoring.plan import submit
 
     submit(limited, restore=restore)
 
 
 def main() -> None:
     """Run as a process."""
-    run_app(app, "flink_scoring.job")
+    run_app(app, "ferryline.flink_scoring.job")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from flink_scoring.tuning import DEFAULT_BATCH_RECORDS, DEFAULT_LATENCY_MS, batch_records, latency_advice
-from registry.errors import UsageError
-from registry.settings import load_settings
-from registry.signing.policy import SignaturePolicy
-from registry.stores import open_store
-from streams.pipeline import Pipeline, ScoringSpec, load_pipeline
+from ferryline.flink_scoring.tuning import (
+    DEFAULT_BATCH_RECORDS,
+    DEFAULT_LATENCY_MS,
+    batch_records,
+    latency_advice,
+)
+from ferryline.registry.errors import UsageError
+from ferryline.registry.settings import load_settings
+from ferryline.registry.signing.policy import SignaturePolicy
+from ferryline.registry.stores import open_store
+from ferryline.streams.pipeline import Pipeline, ScoringSpec, load_pipeline
 
 TRANSACTION_SECONDS = 600
 """How long the broker keeps an open transaction; its own maximum is 15 minutes by default.

@@ -8,12 +8,12 @@ import structlog
 from pyflink.java_gateway import get_gateway
 from pyflink.table import EnvironmentSettings, TableEnvironment, TableResult
 
-from flink_scoring import statements
-from flink_scoring.function import FunctionSpec, score_function
-from flink_scoring.labelling import statements as labelling
-from flink_scoring.labelling.function import judge_function
-from flink_scoring.options import JobOptions, require_process_mode
-from flink_scoring.restoring import (
+from ferryline.flink_scoring import statements
+from ferryline.flink_scoring.function import FunctionSpec, score_function
+from ferryline.flink_scoring.labelling import statements as labelling
+from ferryline.flink_scoring.labelling.function import judge_function
+from ferryline.flink_scoring.options import JobOptions, require_process_mode
+from ferryline.flink_scoring.restoring import (
     EMBEDDED,
     JOB_ID,
     RESTORE,
@@ -23,9 +23,9 @@ from flink_scoring.restoring import (
     note_job,
     restore_path,
 )
-from flink_scoring.several import job_name, whole_job
-from flink_scoring.topics import OutputLimits
-from registry.errors import StoreUnreachableError
+from ferryline.flink_scoring.several import job_name, whole_job
+from ferryline.flink_scoring.topics import OutputLimits
+from ferryline.registry.errors import StoreUnreachableError
 
 log = structlog.get_logger(__name__)
 

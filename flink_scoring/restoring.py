@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from registry.errors import NotFoundError, StoreUnreachableError
+from ferryline.registry.errors import NotFoundError, StoreUnreachableError
 
 CHECKPOINTS = "execution.checkpointing.dir"
 SAVEPOINTS = "execution.checkpointing.savepoint-dir"

@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from flink_scoring.binding import ModelBinding, Predictions
-from flink_scoring.live.tally import BatchTally
-from flink_scoring.shadowing.trial import Shadow, ShadowTally, worth_comparing
-from model_runtime.served import ServedModel
-from streams.pipeline import Pipeline
-from streams.records import DecodedBatch, LabelUse, RecordDecoder
-from streams.rejections import Rejection, RejectReason
-from streams.scored import ModelStamp, encode_scored
+from ferryline.flink_scoring.binding import ModelBinding, Predictions
+from ferryline.flink_scoring.live.tally import BatchTally
+from ferryline.flink_scoring.shadowing.trial import Shadow, ShadowTally, worth_comparing
+from ferryline.model_runtime.served import ServedModel
+from ferryline.streams.pipeline import Pipeline
+from ferryline.streams.records import DecodedBatch, LabelUse, RecordDecoder
+from ferryline.streams.rejections import Rejection, RejectReason
+from ferryline.streams.scored import ModelStamp, encode_scored
 
 INFERENCE_FAILED = "inference_failed"
 """The reason of a record that is well formed and that the model cannot score."""

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flink_scoring.options import JobOptions
-from registry.errors import UsageError
+from ferryline.flink_scoring.options import JobOptions
+from ferryline.registry.errors import UsageError
 
 _NO_WORD = re.compile(r"\W")
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flink_scoring.columns import columns_of
-from flink_scoring.options import TRANSACTION_SECONDS, Guarantee, JobOptions
-from flink_scoring.topics import OutputLimits
-from flink_scoring.tuning import tune
-from streams import deadletters
+from ferryline.flink_scoring.columns import columns_of
+from ferryline.flink_scoring.options import TRANSACTION_SECONDS, Guarantee, JobOptions
+from ferryline.flink_scoring.topics import OutputLimits
+from ferryline.flink_scoring.tuning import tune
+from ferryline.streams import deadletters
 
 SOURCE = "ferry_source"
 SINK = "ferry_sink"

@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streams.kafka import admin_client, ensure_topics, topic_id, topic_partitions
-from streams.pipeline import Pipeline
+from ferryline.streams.kafka import admin_client, ensure_topics, topic_id, topic_partitions
+from ferryline.streams.pipeline import Pipeline
 
 MAX_MESSAGE_BYTES = "max.message.bytes"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streams.pipeline import RecordFormat, SourceSpec
+from ferryline.streams.pipeline import RecordFormat, SourceSpec
 
 DEFAULT_LATENCY_MS = 100
 DEFAULT_BATCH_RECORDS = 2000

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from flink_scoring.columns import KEY, OFFSET, PARTITION, TIMESTAMP, VALUE, columns_of
-from flink_scoring.following import Wanted, followed_models, wait_for_model
-from flink_scoring.live.replay import ReplayMetrics
-from flink_scoring.live.scoring import METRIC_GROUP, ScoringMetrics, show_model
-from flink_scoring.live.shadow import ShadowMetrics
-from flink_scoring.scorer import ScoredBatch, Scorer
-from flink_scoring.timeline.keeper import Keeper, Share
-from flink_scoring.timeline.opening import open_keeper
-from flink_scoring.timeline.shares import Rows
-from flink_scoring.worker_log import log_to_task_manager
-from model_runtime.follower import Follower
-from model_runtime.served import ServedModel
-from registry.settings import load_settings
-from streams.event_time import moment_at
+from ferryline.flink_scoring.columns import KEY, OFFSET, PARTITION, TIMESTAMP, VALUE, columns_of
+from ferryline.flink_scoring.following import Wanted, followed_models, wait_for_model
+from ferryline.flink_scoring.live.replay import ReplayMetrics
+from ferryline.flink_scoring.live.scoring import METRIC_GROUP, ScoringMetrics, show_model
+from ferryline.flink_scoring.live.shadow import ShadowMetrics
+from ferryline.flink_scoring.scorer import ScoredBatch, Scorer
+from ferryline.flink_scoring.timeline.keeper import Keeper, Share
+from ferryline.flink_scoring.timeline.opening import open_keeper
+from ferryline.flink_scoring.timeline.shares import Rows
+from ferryline.flink_scoring.worker_log import log_to_task_manager
+from ferryline.model_runtime.follower import Follower
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.settings import load_settings
+from ferryline.streams.event_time import moment_at
 
 if TYPE_CHECKING:  # without PyFlink, which this needs nothing of
-    from flink_scoring.function import FunctionSpec
+    from ferryline.flink_scoring.function import FunctionSpec
 
 Columns = dict[str, Any]
 """The pandas series of a batch by the names of their columns."""

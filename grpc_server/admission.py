@@ -12,11 +12,11 @@ from typing import Any
 
 import grpc
 
-from grpc_server import streaming
-from grpc_server.behaviours import Context, OpenStream, abort, header_in, status_of
-from grpc_server.errors import RequestError
-from grpc_server.observation.record import GRPC, CallRecord, Observer, wanting
-from grpc_server.security.guard import HEADER, Guard
+from ferryline.grpc_server import streaming
+from ferryline.grpc_server.behaviours import Context, OpenStream, abort, header_in, status_of
+from ferryline.grpc_server.errors import RequestError
+from ferryline.grpc_server.observation.record import GRPC, CallRecord, Observer, wanting
+from ferryline.grpc_server.security.guard import HEADER, Guard
 
 RECHECK_SECONDS = 0.5
 """Between two looks at the tokens of open streams: some are taken back, others end."""

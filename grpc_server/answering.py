@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter_ns
 from typing import TypeVar
 
-from grpc_server.call import Call
-from grpc_server.datatypes import Array
-from grpc_server.errors import DeadlineExceededError, NotReadyError, OverloadedError
-from grpc_server.execution.executor import Executor, too_late
-from grpc_server.execution.job import Ran
-from grpc_server.execution.running import run_one
-from grpc_server.offering import Offering
-from grpc_server.shadowing.sampling import Sample
+from ferryline.grpc_server.call import Call
+from ferryline.grpc_server.datatypes import Array
+from ferryline.grpc_server.errors import DeadlineExceededError, NotReadyError, OverloadedError
+from ferryline.grpc_server.execution.executor import Executor, too_late
+from ferryline.grpc_server.execution.job import Ran
+from ferryline.grpc_server.execution.running import run_one
+from ferryline.grpc_server.offering import Offering
+from ferryline.grpc_server.shadowing.sampling import Sample
 
 _Reply = TypeVar("_Reply")
 

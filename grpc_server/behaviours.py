@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 import grpc
 
-from grpc_server import status_details
-from grpc_server.endpoint import Endpoint
-from grpc_server.errors import (
+from ferryline.grpc_server import status_details
+from ferryline.grpc_server.endpoint import Endpoint
+from ferryline.grpc_server.errors import (
     ControlRefusedError,
     DeadlineExceededError,
     ForbiddenError,
@@ -24,10 +24,10 @@ from grpc_server.errors import (
     UnauthenticatedError,
     UnsupportedError,
 )
-from grpc_server.packing import FIRST_BYTES, Unpacker
-from grpc_server.provenance import Provenance
-from grpc_server.security.guard import HEADER
-from grpc_server.streaming import OrderedStream, StreamAnswers
+from ferryline.grpc_server.packing import FIRST_BYTES, Unpacker
+from ferryline.grpc_server.provenance import Provenance
+from ferryline.grpc_server.security.guard import HEADER
+from ferryline.grpc_server.streaming import OrderedStream, StreamAnswers
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Unary = Callable[[bytes, Context], Awaitable[bytes]]

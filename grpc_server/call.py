@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from grpc_server.provenance import Provenance
+from ferryline.grpc_server.provenance import Provenance
 
 
 class Call(Protocol):

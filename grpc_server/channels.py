@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from grpc_server.counters import ModelCounters
-from grpc_server.errors import NotReadyError
-from model_runtime.follower import Follower, FollowerObserver
-from model_runtime.follower.rules import Phase, Refusal
-from model_runtime.served import ServedModel
+from ferryline.grpc_server.counters import ModelCounters
+from ferryline.grpc_server.errors import NotReadyError
+from ferryline.model_runtime.follower import Follower, FollowerObserver
+from ferryline.model_runtime.follower.rules import Phase, Refusal
+from ferryline.model_runtime.served import ServedModel
 
 if TYPE_CHECKING:
-    from grpc_server.offering import Offering
+    from ferryline.grpc_server.offering import Offering
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class FollowedChannel(FollowerObserver):
 
     def _offer(self, served: ServedModel, known: Mapping[int, Offering]) -> Offering:
         # imported here: the supervisor of workers offers nothing, and needs neither ONNX Runtime nor protobuf
-        from grpc_server.offering import Offering
+        from ferryline.grpc_server.offering import Offering
 
         before = known.get(id(served.session))
         if before is not None and before.served is served:

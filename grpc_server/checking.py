@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from grpc_server.security.setup import Security, security_of
-from grpc_server.settings import ServerSettings
-from registry.catalogue import Registry
-from registry.cli.output import ago, note, print_fields, print_gap, print_table
-from registry.errors import FerryError, NotFoundError, UsageError
-from registry.names import ModelReference
-from registry.opening import open_registry
-from registry.signing.setup import policy_of
+from ferryline.grpc_server.security.setup import Security, security_of
+from ferryline.grpc_server.settings import ServerSettings
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.cli.output import ago, note, print_fields, print_gap, print_table
+from ferryline.registry.errors import FerryError, NotFoundError, UsageError
+from ferryline.registry.names import ModelReference
+from ferryline.registry.opening import open_registry
+from ferryline.registry.signing.setup import policy_of
 
 _COLUMNS = ("MODEL", "CHANNEL", "VERSION", "GENERATION", "PROMOTED", "LEARNT UNTIL", "NEEDED", "BATCHES")
 _YES = "yes"
@@ -136,7 +136,7 @@ def _reflection(security: Security) -> str:
 
 def _require_traces(settings: ServerSettings) -> None:
     if settings.server_traces:
-        from grpc_server.observation.traces import exporting_traces
+        from ferryline.grpc_server.observation.traces import exporting_traces
 
         exporting_traces().close()
 

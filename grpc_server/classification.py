@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from grpc_server.datatypes import Array
-from grpc_server.errors import InvalidRequestError
-from protos.grpc_service_pb2 import InferParameter
-from registry.documents import Label
+from ferryline.grpc_server.datatypes import Array
+from ferryline.grpc_server.errors import InvalidRequestError
+from ferryline.protos.grpc_service_pb2 import InferParameter
+from ferryline.registry.documents import Label
 
 PARAMETER = "classification"
 

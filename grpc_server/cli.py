@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from registry.cli.edge import run_app
+from ferryline.registry.cli.edge import run_app
 
 if TYPE_CHECKING:
-    from grpc_server.settings import ServerSettings
+    from ferryline.grpc_server.settings import ServerSettings
 
 app = typer.Typer(
     name="ferry-server",
@@ -300,8 +300,8 @@ def serve(
     # NumPy carries tensors here and multiplies none, and would start a thread for each core
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _importing():
-        from grpc_server.settings import load_server_settings
-        from registry.logs import configure_logs
+        from ferryline.grpc_server.settings import load_server_settings
+        from ferryline.registry.logs import configure_logs
 
     settings = load_server_settings(
         server_models=tuple(model or ()),
@@ -340,7 +340,7 @@ def serve(
     settings.shadows()
     if check_config:
         with _importing():
-            from grpc_server.checking import check
+            from ferryline.grpc_server.checking import check
 
         check(settings)
         return
@@ -365,13 +365,13 @@ def _importing() -> Iterator[None]:
 def _serving(settings: ServerSettings) -> Coroutine[Any, Any, None]:
     """One process that answers, or one that leads those that do; the other's parts are not even imported."""
     if settings.server_workers > 1:
-        from grpc_server.workers.supervisor import supervise
+        from ferryline.grpc_server.workers.supervisor import supervise
 
         return supervise(settings)
-    from grpc_server.process import serve as serve_until_stopped
+    from ferryline.grpc_server.process import serve as serve_until_stopped
 
     if settings.server_http:
-        import grpc_server.http_mirror.server  # noqa: F401 - it is needed at once
+        import ferryline.grpc_server.http_mirror.server  # noqa: F401 - it is needed at once
     return serve_until_stopped(settings)
 
 
@@ -407,8 +407,8 @@ def token(
 
     Without a file to add it to, what the file must say goes to standard error.
     """
-    from grpc_server.security.minting import mint
-    from grpc_server.settings import load_server_settings
+    from ferryline.grpc_server.security.minting import mint
+    from ferryline.grpc_server.settings import load_server_settings
 
     file = load_server_settings(server_tokens=tokens).server_tokens
     mint(name, rights, not_after, file)

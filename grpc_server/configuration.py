@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from grpc_server import datatypes
-from grpc_server.contract import FREE
-from grpc_server.execution.policy import BatchPolicy
-from grpc_server.provenance import CHANNEL, DIGEST, GENERATION
-from model_runtime.served import ServedModel
-from protos import grpc_service_pb2 as pb
-from registry.documents import TensorSpec
+from ferryline.grpc_server import datatypes
+from ferryline.grpc_server.contract import FREE
+from ferryline.grpc_server.execution.policy import BatchPolicy
+from ferryline.grpc_server.provenance import CHANNEL, DIGEST, GENERATION
+from ferryline.model_runtime.served import ServedModel
+from ferryline.protos import grpc_service_pb2 as pb
+from ferryline.registry.documents import TensorSpec
 
 PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from grpc_server import datatypes
-from grpc_server.classification import wanted_count
-from grpc_server.datatypes import Array
-from grpc_server.errors import InvalidRequestError, shortened
-from grpc_server.tensors import decode_contents, decode_raw
-from protos.grpc_service_pb2 import ModelInferRequest
-from registry.documents import TensorSpec
+from ferryline.grpc_server import datatypes
+from ferryline.grpc_server.classification import wanted_count
+from ferryline.grpc_server.datatypes import Array
+from ferryline.grpc_server.errors import InvalidRequestError, shortened
+from ferryline.grpc_server.tensors import decode_contents, decode_raw
+from ferryline.protos.grpc_service_pb2 import ModelInferRequest
+from ferryline.registry.documents import TensorSpec
 
 FREE = -1
 

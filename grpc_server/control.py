@@ -10,15 +10,15 @@ from typing import Protocol
 
 import structlog
 
-from grpc_server.call import Call
-from grpc_server.channels import FollowedChannel
-from grpc_server.errors import ControlRefusedError, InvalidRequestError, NotServedError, shortened
-from grpc_server.models import Models
-from model_runtime.follower import FollowerObserver
-from model_runtime.follower.rules import Phase
-from model_runtime.served import ServedModel
-from registry.errors import UsageError
-from registry.names import ModelReference
+from ferryline.grpc_server.call import Call
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.errors import ControlRefusedError, InvalidRequestError, NotServedError, shortened
+from ferryline.grpc_server.models import Models
+from ferryline.model_runtime.follower import FollowerObserver
+from ferryline.model_runtime.follower.rules import Phase
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.errors import UsageError
+from ferryline.registry.names import ModelReference
 
 LONGEST_LOAD = 60.0
 """Seconds that a load may take where its caller sets no deadline."""

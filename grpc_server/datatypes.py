@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from registry.documents import Dtype
+    from ferryline.registry.documents import Dtype
 
 Array = npt.NDArray[Any]
 

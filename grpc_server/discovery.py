@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
-from model_runtime.hint_watch import FULL_READ_INTERVAL
-from registry import keys
-from registry.catalogue import Registry
-from registry.errors import FerryError
-from registry.hints import Hint
-from registry.names import is_name
+from ferryline.model_runtime.hint_watch import FULL_READ_INTERVAL
+from ferryline.registry import keys
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.errors import FerryError
+from ferryline.registry.hints import Hint
+from ferryline.registry.names import is_name
 
 FIRST_RETRY = 1.0
 """Seconds between two tries of the first listing; nothing is served before one succeeds."""

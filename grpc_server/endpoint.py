@@ -17,19 +17,19 @@ import structlog
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
 
-from grpc_server import unserved
-from grpc_server.call import UNBOUNDED, Call
-from grpc_server.control import FixedModels, ModelControl
-from grpc_server.errors import InternalFaultError, InvalidRequestError, RequestError
-from grpc_server.execution.executor import Executor
-from grpc_server.execution.policy import ExecutionPolicy
-from grpc_server.handlers import MAX_MESSAGE_BYTES, InferenceHandlers
-from grpc_server.inference import InferenceHandler
-from grpc_server.model_statistics import Totals
-from grpc_server.models import Models
-from grpc_server.repository import RepositoryHandlers
-from grpc_server.shortcut import PlainShortcut
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server import unserved
+from ferryline.grpc_server.call import UNBOUNDED, Call
+from ferryline.grpc_server.control import FixedModels, ModelControl
+from ferryline.grpc_server.errors import InternalFaultError, InvalidRequestError, RequestError
+from ferryline.grpc_server.execution.executor import Executor
+from ferryline.grpc_server.execution.policy import ExecutionPolicy
+from ferryline.grpc_server.handlers import MAX_MESSAGE_BYTES, InferenceHandlers
+from ferryline.grpc_server.inference import InferenceHandler
+from ferryline.grpc_server.model_statistics import Totals
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.repository import RepositoryHandlers
+from ferryline.grpc_server.shortcut import PlainShortcut
+from ferryline.protos import grpc_service_pb2 as pb
 
 SERVICE = "inference.GRPCInferenceService"
 

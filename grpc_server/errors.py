@@ -17,7 +17,7 @@ FerryError
 
 from __future__ import annotations
 
-from registry.errors import FerryError
+from ferryline.registry.errors import FerryError
 
 __all__ = [
     "ControlRefusedError",

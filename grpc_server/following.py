@@ -6,21 +6,21 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from grpc_server.channels import FollowedChannel, Need
-from grpc_server.discovery import Discovery
-from grpc_server.models import ChangeListener
-from grpc_server.settings import ServerSettings
-from grpc_server.trials import TrialJudge, look_regularly
-from model_runtime.follower import Follower, FollowerObserver, FollowerSettings
-from model_runtime.follower.stages import Loader
-from model_runtime.heartbeat import HeartbeatReporter
-from model_runtime.hint_watch import FULL_READ_INTERVAL, HintWatch
-from model_runtime.identity import consumer_name
-from model_runtime.memory import release_free_memory
-from model_runtime.pool import WarmShelf
-from registry.catalogue import Registry
-from registry.names import ModelReference
-from registry.signing.setup import ratchet_folder
+from ferryline.grpc_server.channels import FollowedChannel, Need
+from ferryline.grpc_server.discovery import Discovery
+from ferryline.grpc_server.models import ChangeListener
+from ferryline.grpc_server.settings import ServerSettings
+from ferryline.grpc_server.trials import TrialJudge, look_regularly
+from ferryline.model_runtime.follower import Follower, FollowerObserver, FollowerSettings
+from ferryline.model_runtime.follower.stages import Loader
+from ferryline.model_runtime.heartbeat import HeartbeatReporter
+from ferryline.model_runtime.hint_watch import FULL_READ_INTERVAL, HintWatch
+from ferryline.model_runtime.identity import consumer_name
+from ferryline.model_runtime.memory import release_free_memory
+from ferryline.model_runtime.pool import WarmShelf
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.names import ModelReference
+from ferryline.registry.signing.setup import ratchet_folder
 
 ROLE = "grpc"
 SHADOW_ROLE = "shadow"

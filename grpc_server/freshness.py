@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from grpc_server.channels import FollowedChannel
-from registry.documents import utc_now
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.registry.documents import utc_now
 
 
 def generations_behind(channel: FollowedChannel) -> int | None:

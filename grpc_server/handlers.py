@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import version
 
-from grpc_server import datatypes
-from grpc_server.configuration import PLATFORM, configuration
-from grpc_server.errors import RequestError
-from grpc_server.execution.policy import BatchPolicy
-from grpc_server.model_statistics import Counted, statistics_of
-from grpc_server.models import FollowedModel, Models
-from protos.grpc_service_pb2 import (
+from ferryline.grpc_server import datatypes
+from ferryline.grpc_server.configuration import PLATFORM, configuration
+from ferryline.grpc_server.errors import RequestError
+from ferryline.grpc_server.execution.policy import BatchPolicy
+from ferryline.grpc_server.model_statistics import Counted, statistics_of
+from ferryline.grpc_server.models import FollowedModel, Models
+from ferryline.protos.grpc_service_pb2 import (
     ModelConfigRequest,
     ModelConfigResponse,
     ModelMetadataRequest,
@@ -30,9 +30,9 @@ from protos.grpc_service_pb2 import (
     ServerReadyRequest,
     ServerReadyResponse,
 )
-from registry.documents import TensorSpec
+from ferryline.registry.documents import TensorSpec
 
-NAME = "modelferry"
+NAME = "ferryline"
 
 EXTENSIONS = (
     "binary_tensor_data",

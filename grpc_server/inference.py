@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 from time import perf_counter_ns
 
-from grpc_server.answering import answer, count_failure
-from grpc_server.call import UNBOUNDED, Call
-from grpc_server.contract import read_feeds, read_requested
-from grpc_server.datatypes import Array
-from grpc_server.execution.executor import Executor
-from grpc_server.models import FollowedModel, Models
-from grpc_server.offering import Offering
-from grpc_server.provenance import Provenance
-from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
+from ferryline.grpc_server.answering import answer, count_failure
+from ferryline.grpc_server.call import UNBOUNDED, Call
+from ferryline.grpc_server.contract import read_feeds, read_requested
+from ferryline.grpc_server.datatypes import Array
+from ferryline.grpc_server.execution.executor import Executor
+from ferryline.grpc_server.models import FollowedModel, Models
+from ferryline.grpc_server.offering import Offering
+from ferryline.grpc_server.provenance import Provenance
+from ferryline.protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 
 TIMEOUT = "timeout"
 """Triton's parameter for the longest wait in the queue, in microseconds."""

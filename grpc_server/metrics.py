@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
-from grpc_server import freshness
-from grpc_server.channels import FollowedChannel
-from grpc_server.counters import VersionCounters
-from grpc_server.models import Models
-from grpc_server.provenance import newest_event_time
+from ferryline.grpc_server import freshness
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.counters import VersionCounters
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.provenance import newest_event_time
 
 if TYPE_CHECKING:
-    from grpc_server.offering import Offering
+    from ferryline.grpc_server.offering import Offering
 
 NS_PER_US = 1000
 

@@ -14,7 +14,7 @@ import orjson
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, start_http_server
 from prometheus_client.registry import Collector
 
-from registry.errors import UsageError
+from ferryline.registry.errors import UsageError
 
 READ_SECONDS = 30.0
 """A connection that asks nothing for so long is closed, since each holds a thread."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from grpc_server.counters import VersionCounters
-from grpc_server.models import FollowedModel
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.counters import VersionCounters
+from ferryline.grpc_server.models import FollowedModel
+from ferryline.protos import grpc_service_pb2 as pb
 
 _NS_PER_MS = 1_000_000
 

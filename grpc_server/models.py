@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from grpc_server.channels import FollowedChannel, Need
-from grpc_server.counters import VersionCounters, merged
-from grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError, shortened
-from model_runtime.follower import FollowerObserver
-from model_runtime.follower.rules import Refusal
-from model_runtime.served import ServedModel
-from registry.names import is_name
+from ferryline.grpc_server.channels import FollowedChannel, Need
+from ferryline.grpc_server.counters import VersionCounters, merged
+from ferryline.grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError, shortened
+from ferryline.model_runtime.follower import FollowerObserver
+from ferryline.model_runtime.follower.rules import Refusal
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.names import is_name
 
 if TYPE_CHECKING:
-    from grpc_server.offering import Offering
-    from grpc_server.shadowing.sampling import Shadow
+    from ferryline.grpc_server.offering import Offering
+    from ferryline.grpc_server.shadowing.sampling import Shadow
 
 # no store holds more than ten digits' worth of versions
 LONGEST_VERSION = 10

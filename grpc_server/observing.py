@@ -8,11 +8,11 @@ from typing import Any
 
 import grpc
 
-from grpc_server.behaviours import Context, Stream, Unary, header_in
-from grpc_server.observation.heading import Heading, heading_of
-from grpc_server.observation.record import GRPC, CallRecord, Observer, wanting
-from grpc_server.provenance import GENERATION_KEY, VERSION_KEY
-from grpc_server.security.guard import HEADER, Guard
+from ferryline.grpc_server.behaviours import Context, Stream, Unary, header_in
+from ferryline.grpc_server.observation.heading import Heading, heading_of
+from ferryline.grpc_server.observation.record import GRPC, CallRecord, Observer, wanting
+from ferryline.grpc_server.provenance import GENERATION_KEY, VERSION_KEY
+from ferryline.grpc_server.security.guard import HEADER, Guard
 
 TRACE_PARENT = "traceparent"
 _NO_HEADING = Heading()

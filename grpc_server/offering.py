@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from grpc_server.contract import FREE, InputContract
-from grpc_server.counters import VersionCounters
-from grpc_server.datatypes import Array
-from grpc_server.execution.costs import RunCosts
-from grpc_server.execution.probing import probe
-from grpc_server.provenance import Provenance
-from grpc_server.replies import ReplyWriter
-from model_runtime.golden import zeros
-from model_runtime.served import ServedModel
-from protos.grpc_service_pb2 import ModelInferRequest
+from ferryline.grpc_server.contract import FREE, InputContract
+from ferryline.grpc_server.counters import VersionCounters
+from ferryline.grpc_server.datatypes import Array
+from ferryline.grpc_server.execution.costs import RunCosts
+from ferryline.grpc_server.execution.probing import probe
+from ferryline.grpc_server.provenance import Provenance
+from ferryline.grpc_server.replies import ReplyWriter
+from ferryline.model_runtime.golden import zeros
+from ferryline.model_runtime.served import ServedModel
+from ferryline.protos.grpc_service_pb2 import ModelInferRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 
-from grpc_server.errors import TooLargeError
+from ferryline.grpc_server.errors import TooLargeError
 
 FIRST_BYTES = (b"\x1f", b"\x78")
 """How gzip and zlib begin; to be looked at for every message, which must cost next to nothing."""

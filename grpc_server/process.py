@@ -13,32 +13,32 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from prometheus_client.registry import Collector
 
-from grpc_server.channels import FollowedChannel
-from grpc_server.control import ExplicitModels, FixedModels, ModelControl
-from grpc_server.endpoint import Endpoint, endpoints
-from grpc_server.execution.executor import Executor
-from grpc_server.following import Following
-from grpc_server.handlers import InferenceHandlers
-from grpc_server.health import SERVER, HealthService
-from grpc_server.metrics import ModelCollector
-from grpc_server.metrics_server import MetricsServer
-from grpc_server.model_statistics import Totals
-from grpc_server.models import Models
-from grpc_server.observation.access_log import AccessLog
-from grpc_server.observation.record import Observer
-from grpc_server.readiness import readiness
-from grpc_server.reloading import check_regularly
-from grpc_server.security.metrics import SecurityCollector
-from grpc_server.security.setup import Security, security_of
-from grpc_server.settings import MIB, ControlMode, ServerSettings
-from grpc_server.shadowing.metrics import ShadowCollector
-from grpc_server.shadowing.setup import Shadows
-from grpc_server.signals import asked_to_stop
-from grpc_server.transport import GrpcTransport
-from registry.opening import open_registry
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.control import ExplicitModels, FixedModels, ModelControl
+from ferryline.grpc_server.endpoint import Endpoint, endpoints
+from ferryline.grpc_server.execution.executor import Executor
+from ferryline.grpc_server.following import Following
+from ferryline.grpc_server.handlers import InferenceHandlers
+from ferryline.grpc_server.health import SERVER, HealthService
+from ferryline.grpc_server.metrics import ModelCollector
+from ferryline.grpc_server.metrics_server import MetricsServer
+from ferryline.grpc_server.model_statistics import Totals
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.observation.access_log import AccessLog
+from ferryline.grpc_server.observation.record import Observer
+from ferryline.grpc_server.readiness import readiness
+from ferryline.grpc_server.reloading import check_regularly
+from ferryline.grpc_server.security.metrics import SecurityCollector
+from ferryline.grpc_server.security.setup import Security, security_of
+from ferryline.grpc_server.settings import MIB, ControlMode, ServerSettings
+from ferryline.grpc_server.shadowing.metrics import ShadowCollector
+from ferryline.grpc_server.shadowing.setup import Shadows
+from ferryline.grpc_server.signals import asked_to_stop
+from ferryline.grpc_server.transport import GrpcTransport
+from ferryline.registry.opening import open_registry
 
 if TYPE_CHECKING:
-    from grpc_server.http_mirror.server import HttpMirror
+    from ferryline.grpc_server.http_mirror.server import HttpMirror
 
 LINGER = 0.5
 """Seconds between saying NOT_SERVING and taking no more requests, so that callers can turn away first."""
@@ -235,7 +235,7 @@ def _mirror(
     if not settings.server_http:
         return None
     # imported here, since whoever goes without it need not wait for it
-    from grpc_server.http_mirror.server import HttpMirror as Mirror
+    from ferryline.grpc_server.http_mirror.server import HttpMirror as Mirror
 
     return Mirror(
         rpcs,
@@ -289,7 +289,7 @@ def observers_of(settings: ServerSettings) -> Iterator[list[Observer]]:
         yield observers
         return
     # imported here, since it is a second of start that few ask for
-    from grpc_server.observation.traces import exporting_traces
+    from ferryline.grpc_server.observation.traces import exporting_traces
 
     traces = exporting_traces()
     try:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from model_runtime.served import ServedModel
+    from ferryline.model_runtime.served import ServedModel
 
 PREFIX = "ferry_"
 GENERATION = "ferry_generation"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from grpc_server.channels import FollowedChannel
-from grpc_server.models import Models
-from registry.documents import utc_now
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.models import Models
+from ferryline.registry.documents import utc_now
 
 
 def readiness(models: Models) -> dict[str, Any]:

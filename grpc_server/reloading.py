@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from registry.errors import FerryError, UsageError
+from ferryline.registry.errors import FerryError, UsageError
 
 LARGEST_FILE = 2**20
 

@@ -6,15 +6,15 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 
-from grpc_server import datatypes
-from grpc_server.classification import highest, wanted_count
-from grpc_server.contract import FREE
-from grpc_server.datatypes import Array
-from grpc_server.errors import InvalidRequestError
-from grpc_server.provenance import CHANNEL, DATA_AGE, DIGEST, GENERATION, PREFIX, newest_event_time
-from grpc_server.tensors import encode_raw
-from model_runtime.served import ServedModel
-from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
+from ferryline.grpc_server import datatypes
+from ferryline.grpc_server.classification import highest, wanted_count
+from ferryline.grpc_server.contract import FREE
+from ferryline.grpc_server.datatypes import Array
+from ferryline.grpc_server.errors import InvalidRequestError
+from ferryline.grpc_server.provenance import CHANNEL, DATA_AGE, DIGEST, GENERATION, PREFIX, newest_event_time
+from ferryline.grpc_server.tensors import encode_raw
+from ferryline.model_runtime.served import ServedModel
+from ferryline.protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 
 _RESERVED = (PREFIX, "triton_")
 _TEXT = datatypes.of_catalogue("string")

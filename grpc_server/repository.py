@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from grpc_server.call import Call
-from grpc_server.channels import FollowedChannel
-from grpc_server.control import ModelControl
-from grpc_server.errors import InvalidRequestError, UnsupportedError, shortened
-from grpc_server.models import FollowedModel, Models
-from model_runtime.follower.rules import Phase
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.call import Call
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.control import ModelControl
+from ferryline.grpc_server.errors import InvalidRequestError, UnsupportedError, shortened
+from ferryline.grpc_server.models import FollowedModel, Models
+from ferryline.model_runtime.follower.rules import Phase
+from ferryline.protos import grpc_service_pb2 as pb
 
 READY = "READY"
 LOADING = "LOADING"

@@ -10,14 +10,14 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from grpc_server.execution.policy import ExecutionPolicy, QueueLimits, parse_batching
-from grpc_server.regression import TrialPolicy
-from grpc_server.shadowing.policy import BacklogLimits, ShadowPolicy, parse_shadows
-from model_runtime.pool import WarmLimits
-from registry.errors import UsageError
-from registry.logs import LogFormat
-from registry.names import DEFAULT_CHANNEL, ModelReference, require_name
-from registry.settings import Settings, load_settings_of
+from ferryline.grpc_server.execution.policy import ExecutionPolicy, QueueLimits, parse_batching
+from ferryline.grpc_server.regression import TrialPolicy
+from ferryline.grpc_server.shadowing.policy import BacklogLimits, ShadowPolicy, parse_shadows
+from ferryline.model_runtime.pool import WarmLimits
+from ferryline.registry.errors import UsageError
+from ferryline.registry.logs import LogFormat
+from ferryline.registry.names import DEFAULT_CHANNEL, ModelReference, require_name
+from ferryline.registry.settings import Settings, load_settings_of
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 

@@ -20,11 +20,11 @@ from weakref import ReferenceType, ref
 
 import numpy as np
 
-from grpc_server.answering import answer
-from grpc_server.call import UNBOUNDED, Call
-from grpc_server.execution.executor import Executor
-from grpc_server.models import FollowedModel, Models
-from protos.grpc_service_pb2 import ModelInferRequest
+from ferryline.grpc_server.answering import answer
+from ferryline.grpc_server.call import UNBOUNDED, Call
+from ferryline.grpc_server.execution.executor import Executor
+from ferryline.grpc_server.models import FollowedModel, Models
+from ferryline.protos.grpc_service_pb2 import ModelInferRequest
 
 KEPT_HEADS = 512
 LONGEST_HEAD = 1024

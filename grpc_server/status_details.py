@@ -9,7 +9,7 @@ from __future__ import annotations
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 
-from grpc_server.replies import length_delimited
+from ferryline.grpc_server.replies import length_delimited
 
 KEY = "grpc-status-details-bin"
 RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"

@@ -16,11 +16,11 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from grpc_server.call import UNBOUNDED, Call
-from grpc_server.endpoint import Endpoint
-from grpc_server.errors import RequestError
-from grpc_server.replies import length_delimited
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.call import UNBOUNDED, Call
+from ferryline.grpc_server.endpoint import Endpoint
+from ferryline.grpc_server.errors import RequestError
+from ferryline.grpc_server.replies import length_delimited
+from ferryline.protos import grpc_service_pb2 as pb
 
 NAME = "ModelStreamInfer"
 

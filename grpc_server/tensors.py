@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from grpc_server.datatypes import Array, Datatype
-from protos.grpc_service_pb2 import InferTensorContents
+from ferryline.grpc_server.datatypes import Array, Datatype
+from ferryline.protos.grpc_service_pb2 import InferTensorContents
 
 _LENGTH = struct.Struct("<I")
 _CONTENT_FIELDS = tuple(InferTensorContents.DESCRIPTOR.fields_by_name)

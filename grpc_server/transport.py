@@ -12,21 +12,21 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
-from grpc_server import streaming
-from grpc_server.admission import Admission, Collector, recheck_regularly
-from grpc_server.behaviours import CallsUnderWay, said, stream_behaviour, unary_behaviour
-from grpc_server.endpoint import SERVICE, Endpoint
-from grpc_server.health import HealthService
-from grpc_server.http2.listening import Calls, Http2Server
-from grpc_server.observation.record import Observer
-from grpc_server.observing import Observing
-from grpc_server.packing import Unpacker
-from grpc_server.security.guard import HEADER
-from grpc_server.security.setup import NO_SECURITY, Security
-from grpc_server.security.tls import ssl_context
-from grpc_server.streaming import StreamAnswers
-from protos import grpc_service_pb2
-from registry.errors import UsageError
+from ferryline.grpc_server import streaming
+from ferryline.grpc_server.admission import Admission, Collector, recheck_regularly
+from ferryline.grpc_server.behaviours import CallsUnderWay, said, stream_behaviour, unary_behaviour
+from ferryline.grpc_server.endpoint import SERVICE, Endpoint
+from ferryline.grpc_server.health import HealthService
+from ferryline.grpc_server.http2.listening import Calls, Http2Server
+from ferryline.grpc_server.observation.record import Observer
+from ferryline.grpc_server.observing import Observing
+from ferryline.grpc_server.packing import Unpacker
+from ferryline.grpc_server.security.guard import HEADER
+from ferryline.grpc_server.security.setup import NO_SECURITY, Security
+from ferryline.grpc_server.security.tls import ssl_context
+from ferryline.grpc_server.streaming import StreamAnswers
+from ferryline.protos import grpc_service_pb2
+from ferryline.registry.errors import UsageError
 
 HTTP_2 = "h2"
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from grpc_server.channels import FollowedChannel
-from grpc_server.counters import VersionCounters
-from grpc_server.regression import Outcome, Tally, TrialPolicy, judge
-from model_runtime.follower import FollowerObserver
-from model_runtime.served import ServedModel
-from registry.documents import Operation
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.counters import VersionCounters
+from ferryline.grpc_server.regression import Outcome, Tally, TrialPolicy, judge
+from ferryline.model_runtime.follower import FollowerObserver
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.documents import Operation
 
 INTERVAL = 0.25
 """Seconds between two looks at the counters."""

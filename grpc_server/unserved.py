@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from google.protobuf.message import Message
 
-from grpc_server.errors import UnsupportedError
+from ferryline.grpc_server.errors import UnsupportedError
 
 SHARED_MEMORY = tuple(
     f"{kind}SharedMemory{action}"

@@ -16,8 +16,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-from registry.digests import PREFIX, hex_of
-from registry.errors import UsageError
+from ferryline.registry.digests import PREFIX, hex_of
+from ferryline.registry.errors import UsageError
 
 KEPT_FILES = 64
 """So many files stay whatever their size."""

@@ -1,6 +1,6 @@
 """What an ONNX file says about itself: inputs, outputs and their roles, classes, opset.
 
-A file may state its roles and classes in `metadata_props` (`modelferry.role.<output>`, `modelferry.classes`),
+A file may state its roles and classes in `metadata_props` (`ferryline.role.<output>`, `ferryline.classes`),
 as the trainer's do. Where it does not, they are inferred: floats are scores, or probabilities where their
 name says so, and what else a classifier gives is the label.
 """
@@ -16,11 +16,15 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, ValueInfoProto
 from pydantic import ValidationError
 
-from registry.documents import Dtype, Label, ModelFacts, Role, TensorSpec
-from registry.errors import RefusedError
+from ferryline.registry.documents import Dtype, Label, ModelFacts, Role, TensorSpec
+from ferryline.registry.errors import RefusedError
 
-ROLE_PROPERTY = "modelferry.role."
-CLASSES_PROPERTY = "modelferry.classes"
+_OURS, _FORMER = (
+    "ferryline.",
+    "modelferry.",
+)  # files written under the product's former name are read for ever
+ROLE_PROPERTY = f"{_OURS}role."
+CLASSES_PROPERTY = f"{_OURS}classes"
 FREE = -1
 
 _REMEDY = "Export the model as ONNX and publish that file"
@@ -89,7 +93,7 @@ def _brief(error: ValueError) -> str:
 
 
 def _facts(model: ModelProto) -> ModelFacts:
-    properties = {item.key: item.value for item in model.metadata_props}
+    properties = _stated(model)
     weights = {tensor.name for tensor in model.graph.initializer}
     classes = _classes(model, properties)
     return ModelFacts(
@@ -100,6 +104,12 @@ def _facts(model: ModelProto) -> ModelFacts:
         classes=classes,
         producer=f"{model.producer_name} {model.producer_version}".strip(),
     )
+
+
+def _stated(model: ModelProto) -> dict[str, str]:
+    told = {item.key: item.value for item in model.metadata_props}
+    former = {key: value for key, value in told.items() if key.startswith(_FORMER)}
+    return {_OURS + key.removeprefix(_FORMER): value for key, value in former.items()} | told
 
 
 def _tensor(value: ValueInfoProto, role: Role | None = None) -> TensorSpec:
@@ -162,7 +172,7 @@ def _stated_classes(text: str) -> tuple[Label, ...]:
     if not isinstance(classes, list) or not all(isinstance(label, Label) for label in classes):
         raise RefusedError(
             "contract",
-            f"{CLASSES_PROPERTY} is {text[:80]!r}",
+            f"the classes in its metadata are {text[:80]!r}",
             "State a JSON list of numbers, strings or booleans",
         )
     return tuple(classes)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from model_runtime.session import Array, OnnxSession
-from registry.documents import GoldenRows, ModelFacts, TensorSpec
-from registry.errors import RefusedError
+from ferryline.model_runtime.session import Array, OnnxSession
+from ferryline.registry.documents import GoldenRows, ModelFacts, TensorSpec
+from ferryline.registry.errors import RefusedError
 
 GATE = "golden-rows"
 _REMEDY = "Publish the model again from where it was made, with golden rows of the same file"

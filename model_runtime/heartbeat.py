@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from model_runtime.follower import Follower, FollowerObserver
-from model_runtime.follower.rules import Refusal
-from model_runtime.served import ServedModel
-from registry.catalogue import Registry
-from registry.documents import Heartbeat, utc_now
-from registry.errors import FerryError
+from ferryline.model_runtime.follower import Follower, FollowerObserver
+from ferryline.model_runtime.follower.rules import Refusal
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.documents import Heartbeat, utc_now
+from ferryline.registry.errors import FerryError
 
 INTERVAL = 5.0
 """Seconds between two heartbeats where nothing changes."""

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from model_runtime.follower import Follower
-from registry.errors import CorruptDocumentError, FerryError
-from registry.hints import Hint
-from registry.keys import HINT
-from registry.stores.base import ObjectMissingError, Store
+from ferryline.model_runtime.follower import Follower
+from ferryline.registry.errors import CorruptDocumentError, FerryError
+from ferryline.registry.hints import Hint
+from ferryline.registry.keys import HINT
+from ferryline.registry.stores.base import ObjectMissingError, Store
 
 FULL_READ_INTERVAL = 30.0
 """Seconds between two looks at a channel that no hint tells of; the `poll_interval` of watched followers."""

@@ -1,13 +1,13 @@
 """What the catalogue calls before a model is published: the whole load gate, and the facts of the file.
 
-Registered under the entry-point group `modelferry.inspectors`; see `registry.inspection`.
+Registered under the entry-point group `ferryline.inspectors`; see `ferryline.registry.inspection`.
 """
 
 from __future__ import annotations
 
-from model_runtime.gate import Gate
-from model_runtime.gate.settings import load_gate_limits
-from registry.documents import GoldenRows, ModelFacts
+from ferryline.model_runtime.gate import Gate
+from ferryline.model_runtime.gate.settings import load_gate_limits
+from ferryline.registry.documents import GoldenRows, ModelFacts
 
 
 def inspect_model(data: bytes, golden: GoldenRows | None = None) -> ModelFacts:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from model_runtime.served import ServedModel
+from ferryline.model_runtime.served import ServedModel
 
 MIB = 2**20
 SIZE = 64 * MIB

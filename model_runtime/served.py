@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from registry.canary import CanarySplit
-from registry.documents import ChannelEntry, Manifest
+from ferryline.registry.canary import CanarySplit
+from ferryline.registry.documents import ChannelEntry, Manifest
 
 if TYPE_CHECKING:
-    from model_runtime.session import OnnxSession
+    from ferryline.model_runtime.session import OnnxSession
 
 
 @dataclass(frozen=True, slots=True)

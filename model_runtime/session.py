@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from model_runtime.memory import session_bytes
-from registry.errors import RefusedError
+from ferryline.model_runtime.memory import session_bytes
+from ferryline.registry.errors import RefusedError
 
 Array = npt.NDArray[Any]
 

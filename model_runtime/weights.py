@@ -16,8 +16,8 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper
 
-from registry.diff import TensorChange, WeightsDiff
-from registry.errors import RefusedError
+from ferryline.registry.diff import TensorChange, WeightsDiff
+from ferryline.registry.errors import RefusedError
 
 LARGEST_FILE = 256 << 20
 """Bytes; larger files are not compared."""

@@ -1,4 +1,4 @@
-"""Writes the generated code anew: `python -m protos.generate`, from the root of the project."""
+"""Writes the generated code anew: `python -m ferryline.protos.generate`, from the root of the project."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from grpc_tools import protoc
 
-SOURCE = "protos/grpc_service.proto"
+SOURCE = "ferryline/protos/grpc_service.proto"
 GENERATED = (
-    "protos/grpc_service_pb2.py",
-    "protos/grpc_service_pb2.pyi",
-    "protos/grpc_service_pb2_grpc.py",
+    "ferryline/protos/grpc_service_pb2.py",
+    "ferryline/protos/grpc_service_pb2.pyi",
+    "ferryline/protos/grpc_service_pb2_grpc.py",
 )
 
 _SHARED_POOL = "_descriptor_pool.Default()"

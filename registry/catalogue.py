@@ -8,10 +8,10 @@ import socket
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from registry import garbage, keys
-from registry.channels import Channel
-from registry.consumers import Consumers
-from registry.documents import (
+from ferryline.registry import garbage, keys
+from ferryline.registry.channels import Channel
+from ferryline.registry.consumers import Consumers
+from ferryline.registry.documents import (
     ChannelEntry,
     Manifest,
     ModelFacts,
@@ -19,12 +19,12 @@ from registry.documents import (
     TrainingRecord,
     utc_now,
 )
-from registry.names import DEFAULT_CHANNEL, ModelReference, is_name, require_name
-from registry.refusals import Refusals
-from registry.rules import Change
-from registry.signing.seal import UNSEALED, Seal
-from registry.stores import Store, open_store
-from registry.versions import Versions
+from ferryline.registry.names import DEFAULT_CHANNEL, ModelReference, is_name, require_name
+from ferryline.registry.refusals import Refusals
+from ferryline.registry.rules import Change
+from ferryline.registry.signing.seal import UNSEALED, Seal
+from ferryline.registry.stores import Store, open_store
+from ferryline.registry.versions import Versions
 
 
 def default_actor() -> str:

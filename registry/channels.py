@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from registry import keys, rules
-from registry.contract import contract_break
-from registry.documents import Canary, ChannelEntry, Manifest, Operation, utc_now
-from registry.errors import BrokenChainError, NotFoundError, RefusedError, UntrustedAnswerError
-from registry.hints import Hints
-from registry.log import AppendLog
-from registry.names import require_name
-from registry.rules import Change, Decision
-from registry.signing.seal import UNSEALED, Seal
-from registry.stores.base import Store
-from registry.versions import Versions
+from ferryline.registry import keys, rules
+from ferryline.registry.contract import contract_break
+from ferryline.registry.documents import Canary, ChannelEntry, Manifest, Operation, utc_now
+from ferryline.registry.errors import BrokenChainError, NotFoundError, RefusedError, UntrustedAnswerError
+from ferryline.registry.hints import Hints
+from ferryline.registry.log import AppendLog
+from ferryline.registry.names import require_name
+from ferryline.registry.rules import Change, Decision
+from ferryline.registry.signing.seal import UNSEALED, Seal
+from ferryline.registry.stores.base import Store
+from ferryline.registry.versions import Versions
 
 UNDO_REACH = 32
 """So many steps back a rollback to a named version looks for where that version served before.

@@ -16,8 +16,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from registry.documents import ChannelEntry, Heartbeat, Manifest
-from registry.errors import UsageError
+from ferryline.registry.documents import ChannelEntry, Heartbeat, Manifest
+from ferryline.registry.errors import UsageError
 
 SHORTEST_GRACE = timedelta(minutes=10)
 GONE_AFTER = timedelta(days=1)

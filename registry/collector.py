@@ -1,4 +1,7 @@
-"""A run of garbage collection: reads, decides (`registry.collection`), marks, deletes. See docs/adr/0012."""
+"""A run of garbage collection: reads, decides (`ferryline.registry.collection`), marks, deletes.
+
+See docs/adr/0012.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from registry import keys
-from registry.catalogue import Registry
-from registry.collection import File, Found, Plan, Reference, Report, Retention, gone, old_refusals, plan
-from registry.contents import Contents, sort_contents
-from registry.documents import utc_now
-from registry.errors import BrokenChainError, NotFoundError, UntrustedAnswerError
-from registry.garbage import MARK_SUFFIX, MARKS, Mark, collected_key, digests_below, mark_key
-from registry.log import READERS
-from registry.parallel import in_order
-from registry.references import ReferenceReader
-from registry.stores.base import Listed, ObjectMissingError, Store
-from registry.turns import Turn
+from ferryline.registry import keys
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.collection import (
+    File,
+    Found,
+    Plan,
+    Reference,
+    Report,
+    Retention,
+    gone,
+    old_refusals,
+    plan,
+)
+from ferryline.registry.contents import Contents, sort_contents
+from ferryline.registry.documents import utc_now
+from ferryline.registry.errors import BrokenChainError, NotFoundError, UntrustedAnswerError
+from ferryline.registry.garbage import MARK_SUFFIX, MARKS, Mark, collected_key, digests_below, mark_key
+from ferryline.registry.log import READERS
+from ferryline.registry.parallel import in_order
+from ferryline.registry.references import ReferenceReader
+from ferryline.registry.stores.base import Listed, ObjectMissingError, Store
+from ferryline.registry.turns import Turn
 
 DELETE_WITHIN = 5.0
 """Seconds from a run's last look at a mark until it deletes the file, or gives it up until the next run."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from registry import keys
-from registry.documents import Heartbeat
-from registry.errors import UntrustedAnswerError
-from registry.names import require_name
-from registry.stores.base import ObjectMissingError, Store
+from ferryline.registry import keys
+from ferryline.registry.documents import Heartbeat
+from ferryline.registry.errors import UntrustedAnswerError
+from ferryline.registry.names import require_name
+from ferryline.registry.stores.base import ObjectMissingError, Store
 
 STALE_AFTER_INTERVALS = 3
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from registry.garbage import COLLECTED_SUFFIX, MARK_SUFFIX, MARKS, digests_below, is_hex_digest
-from registry.keys import BLOBS, HINT
-from registry.log import SUFFIX, AppendLog
-from registry.names import is_name
-from registry.refusals import is_record
-from registry.stores.base import Listed
+from ferryline.registry.garbage import COLLECTED_SUFFIX, MARK_SUFFIX, MARKS, digests_below, is_hex_digest
+from ferryline.registry.keys import BLOBS, HINT
+from ferryline.registry.log import SUFFIX, AppendLog
+from ferryline.registry.names import is_name
+from ferryline.registry.refusals import is_record
+from ferryline.registry.stores.base import Listed
 
 RUNS = "garbage/runs/"
 

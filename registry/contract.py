@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from registry.documents import ModelFacts, TensorSpec
+from ferryline.registry.documents import ModelFacts, TensorSpec
 
 
 def contract_break(incumbent: ModelFacts, candidate: ModelFacts) -> str | None:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from registry.catalogue import Registry
-from registry.consumers import is_stale
-from registry.documents import ChannelEntry, Heartbeat, ServedModelReport
-from registry.errors import StoreUnreachableError, WaitTimeoutError
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.consumers import is_stale
+from ferryline.registry.documents import ChannelEntry, Heartbeat, ServedModelReport
+from ferryline.registry.errors import StoreUnreachableError, WaitTimeoutError
 
 LOOK_INTERVAL = 0.2
 """Seconds between two looks at the heartbeats while waiting."""

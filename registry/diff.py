@@ -1,7 +1,7 @@
 """What differs between two versions, from their manifests; their weights by whoever can read the files.
 
 The catalogue reads no ONNX: the package that can registers a comparer under the entry-point group
-`modelferry.weights`, as it does for inspection (`registry.inspection`).
+`ferryline.weights`, as it does for inspection (`ferryline.registry.inspection`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from registry.contract import contract_break
-from registry.documents import Manifest
+from ferryline.registry.contract import contract_break
+from ferryline.registry.documents import Manifest
 
-GROUP = "modelferry.weights"
+GROUP = "ferryline.weights"
 
 
 class _Part(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from registry.errors import DigestMismatchError, UsageError
+from ferryline.registry.errors import DigestMismatchError, UsageError
 
 PREFIX = "sha256:"
 _FORM = re.compile(r"sha256:[0-9a-f]{64}")

@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
-from registry.digests import hex_of
-from registry.errors import UsageError
-from registry.schema import Document, Record
+from ferryline.registry.digests import hex_of
+from ferryline.registry.errors import UsageError
+from ferryline.registry.schema import Document, Record
 
 
 def _as_digest(value: str) -> str:

@@ -131,7 +131,7 @@ class CorruptDocumentError(UntrustedAnswerError):
 
 
 class UnknownSchemaError(UntrustedAnswerError):
-    """A document was written by a newer Modelferry, in a schema this one cannot read."""
+    """A document was written by a newer Ferryline, in a schema this one cannot read."""
 
 
 class DigestMismatchError(UntrustedAnswerError):

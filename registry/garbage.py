@@ -21,12 +21,12 @@ from typing import ClassVar
 
 from pydantic import AwareDatetime, Field
 
-from registry import keys
-from registry.digests import hex_of
-from registry.documents import Digest
-from registry.errors import RefusedError, StoreError
-from registry.schema import Document
-from registry.stores.base import Listed, ObjectMissingError, Store
+from ferryline.registry import keys
+from ferryline.registry.digests import hex_of
+from ferryline.registry.documents import Digest
+from ferryline.registry.errors import RefusedError, StoreError
+from ferryline.registry.schema import Document
+from ferryline.registry.stores.base import Listed, ObjectMissingError, Store
 
 MARKS = "garbage/sha256/"
 MARK_SUFFIX = ".json"

@@ -1,7 +1,7 @@
 """A store that is looked at before the first entry is written to it.
 
-The look is `registry.doctor.trust.require_trustworthy`, once a month for each store and machine, and only
-whoever writes a log takes it: readers, and consumers with their heartbeats, never pay for it.
+The look is `ferryline.registry.doctor.trust.require_trustworthy`, once a month for each store and machine,
+and only whoever writes a log takes it: readers, and consumers with their heartbeats, never pay for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from registry.stores.base import Listed, Store, Stored
+from ferryline.registry.stores.base import Listed, Store, Stored
 
 
 class GuardedStore:
@@ -64,7 +64,7 @@ class GuardedStore:
     def _require_trustworthy(self) -> None:
         if self._proved:
             return
-        from registry.doctor.trust import require_trustworthy
+        from ferryline.registry.doctor.trust import require_trustworthy
 
         with self._lock:  # the threads of one program look once
             if not self._proved:

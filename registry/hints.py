@@ -11,10 +11,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from registry.errors import StoreError, UsageError
-from registry.keys import HINT, NUMBER_WIDTH
-from registry.schema import Document, Record
-from registry.stores.base import ObjectMissingError, Store
+from ferryline.registry.errors import StoreError, UsageError
+from ferryline.registry.keys import HINT, NUMBER_WIDTH
+from ferryline.registry.schema import Document, Record
+from ferryline.registry.stores.base import ObjectMissingError, Store
 
 # several writers may replace each other's rewrite; the last of them is seen by all
 _ATTEMPTS = 3

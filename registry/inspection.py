@@ -1,7 +1,7 @@
 """How the catalogue learns what an ONNX file holds without importing anything that can read one.
 
 The package that can read one (`model_runtime`) registers an inspector under the entry-point group
-`modelferry.inspectors`, so the arrow between the two keeps pointing at the catalogue.
+`ferryline.inspectors`, so the arrow between the two keeps pointing at the catalogue.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import cast
 
-from registry.documents import GoldenRows, ModelFacts
-from registry.errors import UsageError
+from ferryline.registry.documents import GoldenRows, ModelFacts
+from ferryline.registry.errors import UsageError
 
-GROUP = "modelferry.inspectors"
+GROUP = "ferryline.inspectors"
 
 Inspector = Callable[[bytes, GoldenRows | None], ModelFacts]
 """Judges the bytes of a model, with the golden rows it is published with, and tells what it holds; raises
@@ -30,5 +30,5 @@ def load_inspector(model_format: str = "onnx") -> Inspector:
         return cast("Inspector", point.load())
     raise UsageError(
         f"nothing installed here can read {model_format.upper()} files; "
-        "install it with: pip install 'modelferry[runtime]'"
+        "install it with: pip install 'ferryline[runtime]'"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.digests import hex_of
+from ferryline.registry.digests import hex_of
 
 NUMBER_WIDTH = 10
 BLOBS = "blobs/sha256/"

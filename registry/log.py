@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from registry.errors import (
+from ferryline.registry.errors import (
     BrokenChainError,
     ConflictError,
     OutcomeUnknownError,
@@ -21,8 +21,8 @@ from registry.errors import (
     StoreUnreachableError,
     UntrustedAnswerError,
 )
-from registry.keys import NUMBER_WIDTH
-from registry.stores.base import ObjectMissingError, Store
+from ferryline.registry.keys import NUMBER_WIDTH
+from ferryline.registry.stores.base import ObjectMissingError, Store
 
 ATTEMPTS = 5
 FIRST_PAUSE = 0.05  # seconds, doubled after each attempt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from registry.errors import UsageError
+from ferryline.registry.errors import UsageError
 
 DEFAULT_CHANNEL = "production"
 

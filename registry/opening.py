@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from registry.catalogue import Registry
-from registry.guarded import GuardedStore
-from registry.settings import Settings
-from registry.signing.setup import seal_of
-from registry.stores import open_store
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.guarded import GuardedStore
+from ferryline.registry.settings import Settings
+from ferryline.registry.signing.setup import seal_of
+from ferryline.registry.stores import open_store
 
 
 def open_registry(settings: Settings, *, actor: str | None = None) -> Registry:

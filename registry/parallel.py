@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from registry.log import READERS
+from ferryline.registry.log import READERS
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")

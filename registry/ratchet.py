@@ -12,6 +12,7 @@ one, and any number of processes may share it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -23,9 +24,10 @@ from typing import Protocol
 
 import orjson
 
-from registry.digests import hex_of
-from registry.errors import BrokenChainError, UsageError
-from registry.stores.folder import sync_folder
+from ferryline.registry.digests import hex_of
+from ferryline.registry.errors import BrokenChainError, UsageError
+from ferryline.registry.folders import former_store
+from ferryline.registry.stores.folder import sync_folder
 
 _STORE_DIGITS = 16
 
@@ -63,8 +65,7 @@ class Ratchet:
     """
 
     def __init__(self, state: Path, store: str, model: str, channel: str) -> None:
-        folder = hashlib.sha256(store.encode()).hexdigest()[:_STORE_DIGITS]
-        self.file = state.expanduser() / "ratchet" / folder / model / f"{channel}.json"
+        self.file = _marks_of(state.expanduser() / "ratchet", store) / model / f"{channel}.json"
         self._store = store
         self._name = f"{model}:{channel}"
 
@@ -166,6 +167,20 @@ class Ratchet:
                 f"{self.file}, which remembers the highest generation of {self._name}, cannot be used: "
                 f"{error.strerror}; name another folder with FERRY_STATE, or set FERRY_RATCHET=false"
             ) from error
+
+
+def _marks_of(ratchet: Path, store: str) -> Path:
+    """Returns the folder of a store's marks, those of the default store from before its URL had this name."""
+    folder = ratchet / _short(store)
+    former = former_store(store)
+    if former is not None and not folder.exists():
+        with contextlib.suppress(OSError):  # there are none, or another program moved them
+            (ratchet / _short(former)).rename(folder)
+    return folder
+
+
+def _short(store: str) -> str:
+    return hashlib.sha256(store.encode()).hexdigest()[:_STORE_DIGITS]
 
 
 def _decode(data: bytes) -> Mark:

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
-from registry.catalogue import Registry
-from registry.collection import (
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.collection import (
     GONE_AFTER,
     Reference,
     Retention,
@@ -19,12 +19,12 @@ from registry.collection import (
     of_consumer,
     of_version,
 )
-from registry.contents import Contents
-from registry.documents import ChannelEntry, Heartbeat, Manifest
-from registry.errors import BrokenChainError, NotFoundError, UntrustedAnswerError
-from registry.log import READERS
-from registry.parallel import in_order
-from registry.stores.base import ObjectMissingError
+from ferryline.registry.contents import Contents
+from ferryline.registry.documents import ChannelEntry, Heartbeat, Manifest
+from ferryline.registry.errors import BrokenChainError, NotFoundError, UntrustedAnswerError
+from ferryline.registry.log import READERS
+from ferryline.registry.parallel import in_order
+from ferryline.registry.stores.base import ObjectMissingError
 
 
 class ReferenceReader:

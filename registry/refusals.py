@@ -18,13 +18,13 @@ from typing import ClassVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from registry import keys
-from registry.digests import digest_of
-from registry.documents import Digest, utc_now
-from registry.errors import FerryError, RefusedError, UntrustedAnswerError
-from registry.names import require_name
-from registry.schema import Document
-from registry.stores.base import ObjectMissingError, Store
+from ferryline.registry import keys
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import Digest, utc_now
+from ferryline.registry.errors import FerryError, RefusedError, UntrustedAnswerError
+from ferryline.registry.names import require_name
+from ferryline.registry.schema import Document
+from ferryline.registry.stores.base import ObjectMissingError, Store
 
 PUBLISH = "publish"
 """The `consumer` of a refusal at publishing."""

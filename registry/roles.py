@@ -1,4 +1,7 @@
-"""Who credentials are meant for; `deploy.access` has a policy for each, `ferry doctor --as` checks it."""
+"""Who credentials are meant for.
+
+`ferryline.deploy.access` has a policy for each, and `ferry doctor --as` checks it.
+"""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from registry.documents import ChannelEntry, Operation
-from registry.errors import ChannelHeldError, ConflictError, NotFoundError, UsageError
+from ferryline.registry.documents import ChannelEntry, Operation
+from ferryline.registry.errors import ChannelHeldError, ConflictError, NotFoundError, UsageError
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
-from registry.digests import digest_of
-from registry.errors import CorruptDocumentError, UnknownSchemaError, UsageError
+from ferryline.registry.digests import digest_of
+from ferryline.registry.errors import CorruptDocumentError, UnknownSchemaError, UsageError
 
 SCHEMA_MAJOR = 1
 SCHEMA_VERSION = f"{SCHEMA_MAJOR}.0"
@@ -100,7 +100,7 @@ def _require_known_major(found: Any, *, key: str, kind: str) -> None:
     if match[1] != str(SCHEMA_MAJOR):
         raise UnknownSchemaError(
             f"{key} is a {kind} of schema version {found}; this program reads {SCHEMA_MAJOR}.x: "
-            "upgrade modelferry here, or publish with the older one"
+            "upgrade ferryline here, or publish with the older one"
         )
 
 

@@ -11,11 +11,11 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from registry.durations import LONGEST, parse_duration
-from registry.errors import FerryError, UsageError
-from registry.signing.policy import SignaturePolicy
+from ferryline.registry.durations import LONGEST, parse_duration
+from ferryline.registry.errors import FerryError, UsageError
+from ferryline.registry.folders import default_store, user_folder
+from ferryline.registry.signing.policy import SignaturePolicy
 
-APPLICATION = "modelferry"
 PREFIX = "FERRY_"
 CONFIG_VARIABLE = "FERRY_CONFIG"
 
@@ -25,18 +25,7 @@ _SERVICES = ("server", "trainer", "console")  # what begins with one of these is
 def config_file() -> Path:
     """The config file: `FERRY_CONFIG`, else `config.toml` in the user's configuration folder."""
     named = os.environ.get(CONFIG_VARIABLE)
-    return Path(named) if named else Path(_folder("config")) / "config.toml"
-
-
-def default_store() -> str:
-    """A folder under the user's data directory, so that nothing else need be installed."""
-    return (Path(_folder("data")) / "registry").absolute().as_uri()
-
-
-def _folder(kind: str) -> str:
-    import platformdirs  # where everything is named, nobody waits for it
-
-    return str(getattr(platformdirs, f"user_{kind}_dir")(APPLICATION))
+    return Path(named) if named else user_folder("config") / "config.toml"
 
 
 def _as_seconds(value: Any) -> Any:
@@ -53,8 +42,8 @@ class Settings(BaseModel):
 
     store: str = Field(default_factory=default_store)
     kafka: str = "127.0.0.1:9092"
-    cache: Path = Field(default_factory=lambda: Path(_folder("cache")))
-    state: Path = Field(default_factory=lambda: Path(_folder("state")))
+    cache: Path = Field(default_factory=lambda: user_folder("cache"))
+    state: Path = Field(default_factory=lambda: user_folder("state"))
     signing_key: Path | None = None
     signing_passphrase: SecretStr | None = None
     trusted_keys: Path | None = None

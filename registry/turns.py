@@ -9,13 +9,13 @@ from typing import ClassVar
 
 from pydantic import AwareDatetime, Field
 
-from registry.contents import RUNS
-from registry.documents import utc_now
-from registry.errors import ConflictError
-from registry.garbage import SETTLE
-from registry.log import SUFFIX, AppendLog
-from registry.schema import Document
-from registry.stores.base import Listed, Store
+from ferryline.registry.contents import RUNS
+from ferryline.registry.documents import utc_now
+from ferryline.registry.errors import ConflictError
+from ferryline.registry.garbage import SETTLE
+from ferryline.registry.log import SUFFIX, AppendLog
+from ferryline.registry.schema import Document
+from ferryline.registry.stores.base import Listed, Store
 
 RUNS_KEPT = 100
 

@@ -7,10 +7,10 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
-from registry import garbage, keys
-from registry.digests import digest_of, require_digest
-from registry.documents import Blob, Manifest, ModelFacts, TrainingRecord, utc_now
-from registry.errors import (
+from ferryline.registry import garbage, keys
+from ferryline.registry.digests import digest_of, require_digest
+from ferryline.registry.documents import Blob, Manifest, ModelFacts, TrainingRecord, utc_now
+from ferryline.registry.errors import (
     BrokenChainError,
     ConflictError,
     CorruptDocumentError,
@@ -19,11 +19,11 @@ from registry.errors import (
     RefusedError,
     UsageError,
 )
-from registry.hints import Hints
-from registry.log import AppendLog
-from registry.names import require_name
-from registry.signing.seal import UNSEALED, Seal
-from registry.stores.base import ObjectMissingError, Store, require_size
+from ferryline.registry.hints import Hints
+from ferryline.registry.log import AppendLog
+from ferryline.registry.names import require_name
+from ferryline.registry.signing.seal import UNSEALED, Seal
+from ferryline.registry.stores.base import ObjectMissingError, Store, require_size
 
 # every loser of a race sees the winner's number, so this many publishers may race for one model
 PUBLISH_ATTEMPTS = 64

@@ -8,9 +8,9 @@ from typing import Any
 import fastavro
 import orjson
 
-from streams.documents import DocumentFormat
-from streams.pipeline import SourceSpec
-from streams.rejections import RecordFault, RejectReason
+from ferryline.streams.documents import DocumentFormat
+from ferryline.streams.pipeline import SourceSpec
+from ferryline.streams.rejections import RecordFault, RejectReason
 
 # Confluent's wire format: a zero byte and four of the schema's id, which names what the pipeline knows
 _MAGIC = 0

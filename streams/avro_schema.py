@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from registry.errors import UsageError
+from ferryline.registry.errors import UsageError
 
 
 def read_schema(path: Path, *, where: str) -> str:
@@ -49,7 +49,7 @@ def _require_schema(text: str, where: str) -> None:
     try:
         import fastavro  # only pipelines with Avro need it
     except ImportError as error:
-        raise UsageError(f"{where}: Avro needs fastavro; pip install 'modelferry[flink]'") from error
+        raise UsageError(f"{where}: Avro needs fastavro; pip install 'ferryline[flink]'") from error
     try:
         fastavro.parse_schema(orjson.loads(text))
     except Exception as error:  # fastavro's errors share no base class

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from streams.decoded import Rows
-from streams.pipeline import Features
-from streams.rejections import RecordFault, RejectReason
+from ferryline.streams.decoded import Rows
+from ferryline.streams.pipeline import Features
+from ferryline.streams.rejections import RecordFault, RejectReason
 
 
 def rows_out_of_bounds(rows: Rows, spec: Features) -> npt.NDArray[np.int64]:

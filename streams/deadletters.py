@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from streams.errors import MalformedRecordError
-from streams.event_time import parse_event_time
+from ferryline.streams.errors import MalformedRecordError
+from ferryline.streams.event_time import parse_event_time
 
 Header = tuple[str, bytes | None]
 

@@ -11,8 +11,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from registry.documents import Label
-from streams.rejections import Rejection
+from ferryline.registry.documents import Label
+from ferryline.streams.rejections import Rejection
 
 Rows: TypeAlias = npt.NDArray[np.float64]
 

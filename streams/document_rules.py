@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from registry.documents import Label
-from streams.decoded import LabelUse
-from streams.event_time import parse_event_time
-from streams.pipeline import ObjectFeatures, SourceSpec
-from streams.rejections import RecordFault, RejectReason
+from ferryline.registry.documents import Label
+from ferryline.streams.decoded import LabelUse
+from ferryline.streams.event_time import parse_event_time
+from ferryline.streams.pipeline import ObjectFeatures, SourceSpec
+from ferryline.streams.rejections import RecordFault, RejectReason
 
 NUMBERS = frozenset({int, float})
 _SHOWN = 40

@@ -15,13 +15,19 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from registry.documents import Label
-from streams.bounds import bounds_fault, rows_out_of_bounds
-from streams.decoded import DecodedBatch, LabelUse
-from streams.document_rules import NUMBERS, read_event_time, read_features, read_label, require_document
-from streams.event_time import parse_event_time
-from streams.pipeline import ObjectFeatures, SourceSpec
-from streams.rejections import RecordFault, Rejection, RejectReason
+from ferryline.registry.documents import Label
+from ferryline.streams.bounds import bounds_fault, rows_out_of_bounds
+from ferryline.streams.decoded import DecodedBatch, LabelUse
+from ferryline.streams.document_rules import (
+    NUMBERS,
+    read_event_time,
+    read_features,
+    read_label,
+    require_document,
+)
+from ferryline.streams.event_time import parse_event_time
+from ferryline.streams.pipeline import ObjectFeatures, SourceSpec
+from ferryline.streams.rejections import RecordFault, Rejection, RejectReason
 
 # what reading a record that is not as expected may raise; simdjson says RuntimeError of a number of 65 bits
 _SURPRISES = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RuntimeError, struct.error)

@@ -11,7 +11,7 @@ FerryError
 
 from __future__ import annotations
 
-from registry.errors import FerryError, NotFoundError, UnreachableError
+from ferryline.registry.errors import FerryError, NotFoundError, UnreachableError
 
 __all__ = ["BrokerRefusedError", "BrokerUnreachableError", "MalformedRecordError", "UnknownTopicError"]
 

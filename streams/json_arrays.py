@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import simdjson
 
-from streams.documents import Opened, SurpriseError
-from streams.pipeline import SourceSpec
+from ferryline.streams.documents import Opened, SurpriseError
+from ferryline.streams.pipeline import SourceSpec
 
 _BRACE = ord("{")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import NoReturn
 
-from streams.rejections import RecordFault, RejectReason
+from ferryline.streams.rejections import RecordFault, RejectReason
 
 
 class _NonFiniteError(Exception):

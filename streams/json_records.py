@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import orjson
 
-from streams.documents import AsExpected, DocumentFormat, Opened
-from streams.json_arrays import ArrayOpener
-from streams.json_faults import explain_invalid_json
-from streams.pipeline import ArrayFeatures, SourceSpec
-from streams.rejections import RecordFault
+from ferryline.streams.documents import AsExpected, DocumentFormat, Opened
+from ferryline.streams.json_arrays import ArrayOpener
+from ferryline.streams.json_faults import explain_invalid_json
+from ferryline.streams.pipeline import ArrayFeatures, SourceSpec
+from ferryline.streams.rejections import RecordFault
 
 
 class JsonFormat(DocumentFormat):

@@ -13,8 +13,8 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka.errors import BrokerResponseError, KafkaError, TopicAlreadyExistsError
 
-from registry.errors import UsageError
-from streams.errors import BrokerRefusedError, BrokerUnreachableError, UnknownTopicError
+from ferryline.registry.errors import UsageError
+from ferryline.streams.errors import BrokerRefusedError, BrokerUnreachableError, UnknownTopicError
 
 DEFAULT_PARTITIONS = 1
 _SETTLE_TIMEOUT = 10.0

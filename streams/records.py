@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streams.decoded import BatchDecoder, DecodedBatch, LabelUse
-from streams.documents import DocumentDecoder
-from streams.json_records import JsonFormat
-from streams.pipeline import RecordFormat, SourceSpec
-from streams.rejections import Rejection, RejectReason
-from streams.tensor_records import TensorDecoder
+from ferryline.streams.decoded import BatchDecoder, DecodedBatch, LabelUse
+from ferryline.streams.documents import DocumentDecoder
+from ferryline.streams.json_records import JsonFormat
+from ferryline.streams.pipeline import RecordFormat, SourceSpec
+from ferryline.streams.rejections import Rejection, RejectReason
+from ferryline.streams.tensor_records import TensorDecoder
 
 __all__ = ["DecodedBatch", "LabelUse", "RecordDecoder", "RejectReason", "Rejection"]
 
@@ -36,7 +36,9 @@ def _decoder(source: SourceSpec) -> BatchDecoder:
     if source.format is RecordFormat.FLOAT32:
         return TensorDecoder(source)
     if source.format is RecordFormat.AVRO:
-        from streams.avro_records import AvroFormat  # fastavro is there where a pipeline asks for it
+        from ferryline.streams.avro_records import (
+            AvroFormat,  # fastavro is there where a pipeline asks for it
+        )
 
         return DocumentDecoder(source, AvroFormat(source))
     return DocumentDecoder(source, JsonFormat())

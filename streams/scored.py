@@ -12,8 +12,8 @@ import numpy.typing as npt
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from registry.documents import Label
-from streams.errors import MalformedRecordError
+from ferryline.registry.documents import Label
+from ferryline.streams.errors import MalformedRecordError
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
 _NULL = b"null"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streams.decoded import DecodedBatch, LabelUse
-from streams.documents import require_value, without_rows
-from streams.pipeline import SourceSpec
-from streams.rejections import RecordFault, Rejection, RejectReason
+from ferryline.streams.decoded import DecodedBatch, LabelUse
+from ferryline.streams.documents import require_value, without_rows
+from ferryline.streams.pipeline import SourceSpec
+from ferryline.streams.rejections import RecordFault, Rejection, RejectReason
 
 _NUMBER = np.dtype("<f4")
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import pytest_socket
 
-from deploy.stack.local import Addresses, LocalStack
-from registry.stores import Store, open_store
+from ferryline.deploy.stack.local import Addresses, LocalStack
+from ferryline.registry.stores import Store, open_store
 from tests.support import sizes
 from tests.support.ports import private_ports
 from tests.support.report import Report
@@ -107,7 +107,7 @@ def _unit_tier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if tier_of(request.path) is Tier.UNIT:
         # other tests keep it: what a local stack has downloaded lies there
         monkeypatch.delenv("FERRY_CACHE", raising=False)
-        monkeypatch.setattr("model_runtime.gate.gate.shared_keeper", lambda: _gate)
+        monkeypatch.setattr("ferryline.model_runtime.gate.gate.shared_keeper", lambda: _gate)
         # a file that outlives a power cut is nothing they see, and a slow disk takes most of their time
         monkeypatch.setattr("os.fsync", lambda _file: None)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 from typing import TypeVar
 
-from registry.errors import StoreDeniedError, StoreUnreachableError
-from registry.stores import Listed, ObjectMissingError, Store, Stored
-from registry.stores.memory import MemoryStore
+from ferryline.registry.errors import StoreDeniedError, StoreUnreachableError
+from ferryline.registry.stores import Listed, ObjectMissingError, Store, Stored
+from ferryline.registry.stores.memory import MemoryStore
 
 _T = TypeVar("_T")
 

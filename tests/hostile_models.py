@@ -24,7 +24,7 @@ from onnx import (
     numpy_helper,
 )
 
-from model_runtime.gate.limits import MIB, STANDARD_DOMAINS, GateLimits
+from ferryline.model_runtime.gate.limits import MIB, STANDARD_DOMAINS, GateLimits
 from tests.onnx_models import linear_classifier
 from tests.support.waiting import DEADLINE
 
@@ -563,7 +563,7 @@ def not_a_number() -> bytes:
 
 def told(**properties: str) -> bytes:
     made = harmless()
-    helper.set_model_props(made, {f"modelferry.{key}": text for key, text in properties.items()})
+    helper.set_model_props(made, {f"ferryline.{key}": text for key, text in properties.items()})
     return made.SerializeToString()
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from model_runtime.facts import read_facts as inspect_model
-from registry.documents import GoldenRows, TrainingRecord
+from ferryline.model_runtime.facts import read_facts as inspect_model
+from ferryline.registry.documents import GoldenRows, TrainingRecord
 
 OPSET = 17
 

@@ -9,13 +9,13 @@ from typing import get_args
 from sklearn.base import ClassifierMixin
 from sklearn.pipeline import Pipeline as SklearnPipeline
 
-from registry.documents import Evaluation, TrainingRecord
-from registry.errors import RefusedError
-from trainer.export import Precision, export_onnx
-from trainer.folded import fold
-from trainer.learner import ESTIMATOR, FRAMEWORK
-from trainer.parity import GATE, check_parity, golden_rows, load_session
-from trainer.training import Training
+from ferryline.registry.documents import Evaluation, TrainingRecord
+from ferryline.registry.errors import RefusedError
+from ferryline.trainer.export import Precision, export_onnx
+from ferryline.trainer.folded import fold
+from ferryline.trainer.learner import ESTIMATOR, FRAMEWORK
+from ferryline.trainer.parity import GATE, check_parity, golden_rows, load_session
+from ferryline.trainer.training import Training
 
 RUN_LABEL = "ferry.trainer.run"
 EXPORT_LABEL = "ferry.trainer.export"

@@ -9,12 +9,12 @@ from typing import Annotated, Any, NoReturn
 import orjson
 import typer
 
-from registry.cli.edge import run_app
-from registry.cli.formats import OutputFormat
-from registry.cli.signals import stop_on_signals
-from registry.logs import LogFormat, configure_logs
-from registry.settings import load_settings
-from streams.pipeline import Pipeline, load_pipeline
+from ferryline.registry.cli.edge import run_app
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.signals import stop_on_signals
+from ferryline.registry.logs import LogFormat, configure_logs
+from ferryline.registry.settings import load_settings
+from ferryline.streams.pipeline import Pipeline, load_pipeline
 
 app = typer.Typer(
     help="Learn from a Kafka stream, export ONNX versions, publish and promote them.",
@@ -64,8 +64,8 @@ def run(
     settings = load_settings(store=store, kafka=kafka, state=state)
     configure_logs(log_format, verbose=verbose)
     # scikit-learn takes a second to import: --help and a wrong file need not wait for it
-    from trainer.loop import RunOptions
-    from trainer.service import run_trainer
+    from ferryline.trainer.loop import RunOptions
+    from ferryline.trainer.service import run_trainer
 
     run_trainer(
         pipeline,

@@ -10,15 +10,15 @@ from typing import Any
 
 import structlog
 
-from registry import Registry
-from registry.documents import ChannelEntry, Manifest
-from registry.errors import ChannelHeldError, ConflictError
-from registry.inspection import Inspector
-from registry.refusals import PUBLISH
-from streams.pipeline import Pipeline
-from trainer.candidate import EXPORT_LABEL, RUN_LABEL, ExportedModel
-from trainer.metrics import TrainerMetrics
-from trainer.promotion import Candidate, Serving, Verdict, decide
+from ferryline.registry import Registry
+from ferryline.registry.documents import ChannelEntry, Manifest
+from ferryline.registry.errors import ChannelHeldError, ConflictError
+from ferryline.registry.inspection import Inspector
+from ferryline.registry.refusals import PUBLISH
+from ferryline.streams.pipeline import Pipeline
+from ferryline.trainer.candidate import EXPORT_LABEL, RUN_LABEL, ExportedModel
+from ferryline.trainer.metrics import TrainerMetrics
+from ferryline.trainer.promotion import Candidate, Serving, Verdict, decide
 
 _PROMOTE_ATTEMPTS = 5
 _LOOK_BACK = 20  # versions of this run that may have been published without our knowing

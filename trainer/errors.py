@@ -11,7 +11,7 @@ FerryError
 
 from __future__ import annotations
 
-from registry.errors import StoreError, UsageError
+from ferryline.registry.errors import StoreError, UsageError
 
 __all__ = ["OffsetsLostError", "PublishTimeoutError", "StateInUseError", "StateUnusableError"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
-from trainer.ring import Ring, Rows
+from ferryline.trainer.ring import Ring, Rows
 
 _TRUTH, _PREDICTED, _OF_TRUTH, _OF_POSITIVE = range(4)
 _SMALLEST = 1e-15  # a probability of 0 would make the log loss infinite

@@ -10,13 +10,13 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.base import ClassifierMixin
 
-from model_runtime.facts import CLASSES_PROPERTY, ROLE_PROPERTY
-from registry.documents import Label, Role
-from registry.errors import RefusedError
+from ferryline.model_runtime.facts import CLASSES_PROPERTY, ROLE_PROPERTY
+from ferryline.registry.documents import Label, Role
+from ferryline.registry.errors import RefusedError
 
 Precision = Literal["float32", "float64"]
 
-GRAPH = "modelferry"  # without a name skl2onnx makes a random one, and equal models differ in digest
+GRAPH = "ferryline"  # without a name skl2onnx makes a random one, and equal models differ in digest
 INPUT = "input"
 LABEL = "label"
 PROBABILITIES = "probabilities"

@@ -87,7 +87,7 @@ def _labels(classes: Any) -> dict[str, list[Any]]:
 
 update_registered_converter(
     FoldedClassifier,
-    "ModelferryFoldedClassifier",
+    "FerrylineFoldedClassifier",
     calculate_linear_classifier_output_shapes,
     _convert,
     options={"zipmap": [False], "nocl": [False], "output_class_labels": [False]},

@@ -11,8 +11,8 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.pipeline import Pipeline as SklearnPipeline
 from sklearn.preprocessing import StandardScaler
 
-from registry.documents import Label
-from streams.pipeline import LabelSpec, LearnerSpec
+from ferryline.registry.documents import Label
+from ferryline.streams.pipeline import LabelSpec, LearnerSpec
 
 Rows = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]

@@ -9,19 +9,19 @@ from typing import Any
 
 import structlog
 
-from registry.errors import RefusedError
-from streams.errors import BrokerUnreachableError
-from streams.records import Rejection
-from trainer.batches import FetchedBatch
-from trainer.candidate import ExportedModel, export_candidate
-from trainer.errors import PublishTimeoutError
-from trainer.metrics import TrainerMetrics
-from trainer.publisher import Publisher
-from trainer.rate_limit import RateLimit
-from trainer.schedule import ExportSchedule
-from trainer.source import KafkaSource
-from trainer.state import StateFile
-from trainer.training import Training
+from ferryline.registry.errors import RefusedError
+from ferryline.streams.errors import BrokerUnreachableError
+from ferryline.streams.records import Rejection
+from ferryline.trainer.batches import FetchedBatch
+from ferryline.trainer.candidate import ExportedModel, export_candidate
+from ferryline.trainer.errors import PublishTimeoutError
+from ferryline.trainer.metrics import TrainerMetrics
+from ferryline.trainer.publisher import Publisher
+from ferryline.trainer.rate_limit import RateLimit
+from ferryline.trainer.schedule import ExportSchedule
+from ferryline.trainer.source import KafkaSource
+from ferryline.trainer.state import StateFile
+from ferryline.trainer.training import Training
 
 _POLL = 0.2  # seconds; how late a stop or an export may be noticed
 _SAVE_EVERY = 5.0

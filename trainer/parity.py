@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.pipeline import Pipeline as SklearnPipeline
 
-from model_runtime.session import Array, OnnxSession
-from registry.documents import GoldenRows, ParityReport
-from registry.errors import RefusedError
-from trainer.export import INPUT, LABEL, PROBABILITIES, Precision
-from trainer.ring import Rows
+from ferryline.model_runtime.session import Array, OnnxSession
+from ferryline.registry.documents import GoldenRows, ParityReport
+from ferryline.registry.errors import RefusedError
+from ferryline.trainer.export import INPUT, LABEL, PROBABILITIES, Precision
+from ferryline.trainer.ring import Rows
 
 GATE = "parity"
 GOLDEN_ROWS = 16

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt
 
-from registry.documents import Lineage, OffsetRange
-from trainer.export import Precision
+from ferryline.registry.documents import Lineage, OffsetRange
+from ferryline.trainer.export import Precision
 
 
 class Progress(BaseModel):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streams.pipeline import PromotionMode, PromotionSpec
+from ferryline.streams.pipeline import PromotionMode, PromotionSpec
 
 
 @dataclass(frozen=True, slots=True)

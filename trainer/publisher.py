@@ -8,11 +8,11 @@ from typing import Any
 
 import structlog
 
-from model_runtime.gate import GateUnavailableError
-from registry.errors import ConflictError, FerryError, RefusedError, StoreError
-from trainer.candidate import ExportedModel
-from trainer.delivery import Delivery
-from trainer.metrics import TrainerMetrics
+from ferryline.model_runtime.gate import GateUnavailableError
+from ferryline.registry.errors import ConflictError, FerryError, RefusedError, StoreError
+from ferryline.trainer.candidate import ExportedModel
+from ferryline.trainer.delivery import Delivery
+from ferryline.trainer.metrics import TrainerMetrics
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0

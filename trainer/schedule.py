@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from streams.pipeline import ExportSpec
+from ferryline.streams.pipeline import ExportSpec
 
 
 @dataclass(frozen=True, slots=True)

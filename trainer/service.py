@@ -6,18 +6,18 @@ import threading
 
 import structlog
 
-from model_runtime.gate import Gate, load_gate_limits
-from registry.opening import open_registry
-from registry.settings import Settings
-from streams.pipeline import Pipeline
-from trainer.delivery import Delivery
-from trainer.errors import StateUnusableError
-from trainer.loop import RunOptions, TrainerLoop
-from trainer.metrics import TrainerMetrics, serve_metrics
-from trainer.publisher import Publisher
-from trainer.source import KafkaSource
-from trainer.state import StateFile
-from trainer.training import Training
+from ferryline.model_runtime.gate import Gate, load_gate_limits
+from ferryline.registry.opening import open_registry
+from ferryline.registry.settings import Settings
+from ferryline.streams.pipeline import Pipeline
+from ferryline.trainer.delivery import Delivery
+from ferryline.trainer.errors import StateUnusableError
+from ferryline.trainer.loop import RunOptions, TrainerLoop
+from ferryline.trainer.metrics import TrainerMetrics, serve_metrics
+from ferryline.trainer.publisher import Publisher
+from ferryline.trainer.source import KafkaSource
+from ferryline.trainer.state import StateFile
+from ferryline.trainer.training import Training
 
 _STATE_FOLDER = "trainer"
 

@@ -15,11 +15,11 @@ import structlog
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
 
-from streams.errors import BrokerUnreachableError
-from streams.kafka import bootstrap_list, brief, quiet_client_logs, topic_partitions
-from streams.pipeline import SourceSpec
-from trainer.batches import FetchedBatch
-from trainer.errors import OffsetsLostError
+from ferryline.streams.errors import BrokerUnreachableError
+from ferryline.streams.kafka import bootstrap_list, brief, quiet_client_logs, topic_partitions
+from ferryline.streams.pipeline import SourceSpec
+from ferryline.trainer.batches import FetchedBatch
+from ferryline.trainer.errors import OffsetsLostError
 
 _CONNECT_TIMEOUT = 5.0
 _QUESTION_MS = 2000

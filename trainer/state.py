@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from registry.errors import UsageError
-from streams.pipeline import ClassLabel, Pipeline
-from trainer.errors import StateInUseError, StateUnusableError
-from trainer.progress import Progress
+from ferryline.registry.errors import UsageError
+from ferryline.streams.pipeline import ClassLabel, Pipeline
+from ferryline.trainer.errors import StateInUseError, StateUnusableError
+from ferryline.trainer.progress import Progress
 
 MAGIC = b"FRYTRN\x00\x01"
 _HEADER = len(MAGIC) + hashlib.sha256().digest_size

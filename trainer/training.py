@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.pipeline import Pipeline
-from streams.records import DecodedBatch, LabelUse, RecordDecoder, Rejection, RejectReason
-from trainer.batches import FetchedBatch
-from trainer.evaluation import PrequentialWindow
-from trainer.learner import Learner, UnlearnableError
-from trainer.parity import GOLDEN_ROWS
-from trainer.progress import Progress
-from trainer.ring import Ring
+from ferryline.streams.pipeline import Pipeline
+from ferryline.streams.records import DecodedBatch, LabelUse, RecordDecoder, Rejection, RejectReason
+from ferryline.trainer.batches import FetchedBatch
+from ferryline.trainer.evaluation import PrequentialWindow
+from ferryline.trainer.learner import Learner, UnlearnableError
+from ferryline.trainer.parity import GOLDEN_ROWS
+from ferryline.trainer.progress import Progress
+from ferryline.trainer.ring import Ring
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -1,5 +1,5 @@
-"""`python -m deploy.access`."""
+"""`python -m ferryline.deploy.access`."""
 
-from deploy.access.cli import main
+from ferryline.deploy.access.cli import main
 
 main()

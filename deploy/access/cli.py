@@ -1,4 +1,4 @@
-"""`python -m deploy.access render | grant`: policies for any S3 service, and users on a MinIO."""
+"""`python -m ferryline.deploy.access render | grant`: policies for any S3 service, and users on a MinIO."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Annotated, NoReturn
 import orjson
 import typer
 
-from deploy.access.location import Location
-from deploy.access.policies import Policy, Service, render
-from deploy.stack.addresses import Addresses, Credentials
-from registry.cli.edge import run_app
-from registry.roles import Role
-from registry.settings import load_settings
+from ferryline.deploy.access.location import Location
+from ferryline.deploy.access.policies import Policy, Service, render
+from ferryline.deploy.stack.addresses import Addresses, Credentials
+from ferryline.registry.cli.edge import run_app
+from ferryline.registry.roles import Role
+from ferryline.registry.settings import load_settings
 
 app = typer.Typer(
-    name="deploy.access",
+    name="ferryline.deploy.access",
     help="Least privilege: who may do what in a registry's bucket.",
     no_args_is_help=True,
     add_completion=False,
@@ -49,11 +49,12 @@ PipelineOption = Annotated[
 
 def main() -> NoReturn:
     """The process."""
-    run_app(app, "python -m deploy.access")
+    run_app(app, "python -m ferryline.deploy.access")
 
 
 @app.command(
-    "render", epilog="Example: `python -m deploy.access render trainer --model digits --service aws`"
+    "render",
+    epilog="Example: `python -m ferryline.deploy.access render trainer --model digits --service aws`",
 )
 def render_(
     role: RoleArgument,
@@ -82,7 +83,8 @@ def render_(
 
 @app.command(
     "grant",
-    epilog="Example: `eval \"$(python -m deploy.access grant consumer web1 --consumer 'grpc-web1-*')\"`",
+    epilog="Example: "
+    "`eval \"$(python -m ferryline.deploy.access grant consumer web1 --consumer 'grpc-web1-*')\"`",
 )
 def grant_(
     role: RoleArgument,
@@ -97,7 +99,7 @@ def grant_(
 
     AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are those of an administrator.
     """
-    from deploy.access.granting import grant
+    from ferryline.deploy.access.granting import grant
 
     url = load_settings(store=store).store
     location = Location.of(url)

@@ -12,10 +12,10 @@ from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException
 from minio.minioadmin import MinioAdmin
 
-from deploy.access.location import Location
-from deploy.access.policies import Policy
-from deploy.stack.addresses import Credentials
-from registry.errors import StoreDeniedError, StoreUnreachableError
+from ferryline.deploy.access.location import Location
+from ferryline.deploy.access.policies import Policy
+from ferryline.deploy.stack.addresses import Credentials
+from ferryline.registry.errors import StoreDeniedError, StoreUnreachableError
 
 _TIMEOUT = urllib3.Timeout(connect=3.0, read=15.0)
 

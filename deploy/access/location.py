@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from registry.errors import UsageError
+from ferryline.registry.errors import UsageError
 
 _AWS = "https://s3.amazonaws.com"
 # in a policy '*', '?' and '$' are no letters but patterns, which would let in more than was meant

@@ -14,10 +14,10 @@ from typing import Any
 
 import orjson
 
-from deploy.access.location import Location
-from registry.errors import UsageError
-from registry.names import is_name
-from registry.roles import Role
+from ferryline.deploy.access.location import Location
+from ferryline.registry.errors import UsageError
+from ferryline.registry.names import is_name
+from ferryline.registry.roles import Role
 
 Policy = dict[str, Any]
 
@@ -100,7 +100,7 @@ def _require_job(role: Role, pipeline: str | None) -> None:
 
 
 def _filled(name: str, values: dict[str, str]) -> Policy:
-    text = (resources.files("deploy.access") / "policies" / f"{name}.json").read_text("utf-8")
+    text = (resources.files("ferryline.deploy.access") / "policies" / f"{name}.json").read_text("utf-8")
     policy: Policy = orjson.loads(text)
     return {**policy, "Statement": [_replaced(statement, values) for statement in policy["Statement"]]}
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deploy.demo.tally import ConsumerTally
-from grpc_server.client import NO_RETRY, Client, InferenceError
-from registry.documents import utc_now
+from ferryline.deploy.demo.tally import ConsumerTally
+from ferryline.grpc_server.client import NO_RETRY, Client, InferenceError
+from ferryline.registry.documents import utc_now
 
 CALLS_PER_SECOND = 50.0
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import orjson
-import platformdirs
 import typer
 
-from registry.cli.edge import run_app
-from registry.settings import APPLICATION
+from ferryline.registry.cli.edge import run_app
+from ferryline.registry.folders import user_folder
 
 PIPELINES = Path(__file__).resolve().parent.parent / "pipelines"
 
@@ -51,12 +50,12 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running at the end.")] = False,
 ) -> None:
     """A model learns from a Kafka stream, is published, swapped in Flink and gRPC, and rolled back; live."""
-    from deploy.demo.display import Display
-    from deploy.demo.play import Plan, play_live, play_script, require_good, stage
-    from deploy.stack.local import LocalStack
+    from ferryline.deploy.demo.display import Display
+    from ferryline.deploy.demo.play import Plan, play_live, play_script, require_good, stage
+    from ferryline.deploy.stack.local import LocalStack
 
     display = Display()
-    folder = home or Path(platformdirs.user_state_dir(APPLICATION)) / "demo"
+    folder = home or user_folder("state") / "demo"
     stack = LocalStack(home=folder)
     plan = Plan(pipeline, rate, faults)
     with ExitStack() as cleanup:

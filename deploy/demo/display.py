@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.live import Live
 
-from deploy.demo.snapshot import Snapshot
-from deploy.demo.view import one_line, render
+from ferryline.deploy.demo.snapshot import Snapshot
+from ferryline.deploy.demo.view import one_line, render
 
 LINE_SECONDS = 5.0
 

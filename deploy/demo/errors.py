@@ -6,7 +6,7 @@ FerryError
 
 from __future__ import annotations
 
-from registry.errors import FerryError
+from ferryline.registry.errors import FerryError
 
 
 class DemoFailedError(FerryError):

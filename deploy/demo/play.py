@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 from sklearn.datasets import load_digits
 
-from deploy.demo.caller import Caller
-from deploy.demo.display import Display
-from deploy.demo.errors import DemoFailedError
-from deploy.demo.services import (
+from ferryline.deploy.demo.caller import Caller
+from ferryline.deploy.demo.display import Display
+from ferryline.deploy.demo.errors import DemoFailedError
+from ferryline.deploy.demo.services import (
     ScoringJob,
     Service,
     command_path,
@@ -23,17 +23,17 @@ from deploy.demo.services import (
     run_to_end,
     running,
 )
-from deploy.demo.snapshot import Observer, Snapshot
-from deploy.demo.streamwatch import StreamWatch
-from deploy.demo.summary import faults, summarise
-from deploy.demo.view import one_line
-from deploy.stack.local import LocalStack
-from deploy.stack.ports import any_free, is_free
-from registry.catalogue import Registry
-from registry.documents import ChannelEntry
-from registry.names import ModelReference
-from streams.kafka import ensure_topics
-from streams.pipeline import Pipeline, load_pipeline
+from ferryline.deploy.demo.snapshot import Observer, Snapshot
+from ferryline.deploy.demo.streamwatch import StreamWatch
+from ferryline.deploy.demo.summary import faults, summarise
+from ferryline.deploy.demo.view import one_line
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.deploy.stack.ports import any_free, is_free
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.documents import ChannelEntry
+from ferryline.registry.names import ModelReference
+from ferryline.streams.kafka import ensure_topics
+from ferryline.streams.pipeline import Pipeline, load_pipeline
 
 GENERATIONS_WANTED = 4
 """A first version, and three that were swapped in."""

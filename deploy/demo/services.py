@@ -14,9 +14,9 @@ from pathlib import Path
 
 import httpx
 
-from deploy.demo.errors import DemoFailedError
-from deploy.stack.local import LocalStack
-from deploy.stack.process import tail
+from ferryline.deploy.demo.errors import DemoFailedError
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.deploy.stack.process import tail
 
 STOP_SECONDS = 20.0
 SUBMIT_SECONDS = 600.0
@@ -99,7 +99,7 @@ class ScoringJob:
         self._flink = stack.addresses().flink
         self._log = logs / "flink-run.log"
         argv, environ = stack.flink_command(
-            "run", "--detached", "-pym", "flink_scoring.job", "--pipeline", str(pipeline_file)
+            "run", "--detached", "-pym", "ferryline.flink_scoring.job", "--pipeline", str(pipeline_file)
         )
         self.id = self._submit(argv, environ)
 

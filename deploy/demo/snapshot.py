@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.demo.caller import Caller
-from deploy.demo.streamwatch import StreamWatch
-from deploy.demo.tally import ConsumerTally, Tally
-from registry.catalogue import Registry
-from registry.documents import ChannelEntry
-from registry.errors import StoreUnreachableError
+from ferryline.deploy.demo.caller import Caller
+from ferryline.deploy.demo.streamwatch import StreamWatch
+from ferryline.deploy.demo.tally import ConsumerTally, Tally
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.documents import ChannelEntry
+from ferryline.registry.errors import StoreUnreachableError
 
 RATE_SECONDS = 5.0
 """How far back the rate of records looks."""

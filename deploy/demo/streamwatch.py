@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from kafka import KafkaConsumer, TopicPartition
 
-from deploy.demo.tally import Tally
-from streams.errors import MalformedRecordError
-from streams.kafka import bootstrap_list, quiet_client_logs, topic_partitions
-from streams.pipeline import Pipeline
-from streams.scored import decode_scored
+from ferryline.deploy.demo.tally import Tally
+from ferryline.streams.errors import MalformedRecordError
+from ferryline.streams.kafka import bootstrap_list, quiet_client_logs, topic_partitions
+from ferryline.streams.pipeline import Pipeline
+from ferryline.streams.scored import decode_scored
 
 _POLL_MS = 200
 _T = TypeVar("_T")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.demo.caller import CallTally
-from deploy.demo.tally import ConsumerTally, Tally, median
-from registry.documents import ChannelEntry
+from ferryline.deploy.demo.caller import CallTally
+from ferryline.deploy.demo.tally import ConsumerTally, Tally, median
+from ferryline.registry.documents import ChannelEntry
 
 
 def summarise(

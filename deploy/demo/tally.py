@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from registry.documents import ChannelEntry
-from streams.scored import ScoredRecord
+from ferryline.registry.documents import ChannelEntry
+from ferryline.streams.scored import ScoredRecord
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from deploy.demo.snapshot import Served, Snapshot
+from ferryline.deploy.demo.snapshot import Served, Snapshot
 
 VERSIONS_SHOWN = 6
 
@@ -17,7 +17,7 @@ VERSIONS_SHOWN = 6
 def render(shot: Snapshot, addresses: Mapping[str, str], doing: str) -> RenderableType:
     """The live view."""
     parts = [_flow(shot), _consumers(shot), _versions(shot), _addresses(addresses)]
-    return Panel(Group(*parts), title="Modelferry", subtitle=Text(doing), border_style="cyan")
+    return Panel(Group(*parts), title="Ferryline", subtitle=Text(doing), border_style="cyan")
 
 
 def one_line(shot: Snapshot, doing: str) -> str:

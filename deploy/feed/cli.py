@@ -11,15 +11,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deploy.feed.datasets import DatasetName, load_dataset
-from deploy.feed.producer import FeedProducer
-from deploy.feed.replay import Replay, ReplayReport
-from deploy.feed.schedule import sample_order
-from registry.cli.edge import run_app
-from registry.cli.formats import OutputFormat
-from registry.cli.signals import stop_on_signals
-from registry.settings import load_settings
-from streams.errors import BrokerUnreachableError
+from ferryline.deploy.feed.datasets import DatasetName, load_dataset
+from ferryline.deploy.feed.producer import FeedProducer
+from ferryline.deploy.feed.replay import Replay, ReplayReport
+from ferryline.deploy.feed.schedule import sample_order
+from ferryline.registry.cli.edge import run_app
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.signals import stop_on_signals
+from ferryline.registry.settings import load_settings
+from ferryline.streams.errors import BrokerUnreachableError
 
 _FLUSH = 30.0
 

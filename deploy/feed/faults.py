@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from deploy.feed.datasets import Document
+from ferryline.deploy.feed.datasets import Document
 
 OVERSIZED_BYTES = 5 * 1024 * 1024
 FAULT_HEADER = "ferry.fault"

@@ -9,8 +9,8 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from streams.errors import BrokerUnreachableError
-from streams.kafka import bootstrap_list, brief, ensure_topics, quiet_client_logs
+from ferryline.streams.errors import BrokerUnreachableError
+from ferryline.streams.kafka import bootstrap_list, brief, ensure_topics, quiet_client_logs
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 _LINGER_MS = 5

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 import numpy as np
 import orjson
 
-from deploy.feed.datasets import Dataset
-from deploy.feed.faults import FAULT_HEADER, fault_kinds, spoil
-from deploy.feed.producer import FeedProducer
-from deploy.feed.schedule import Pacer
+from ferryline.deploy.feed.datasets import Dataset
+from ferryline.deploy.feed.faults import FAULT_HEADER, fault_kinds, spoil
+from ferryline.deploy.feed.producer import FeedProducer
+from ferryline.deploy.feed.schedule import Pacer
 
 _TICK = 0.005  # seconds; several records share one at high rates
 

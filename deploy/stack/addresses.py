@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from deploy.stack.errors import StackUsageError
+from ferryline.deploy.stack.errors import StackUsageError
 
 KAFKA_VARIABLE = "FERRY_KAFKA"
 STORE_VARIABLE = "FERRY_STORE"
@@ -43,7 +43,7 @@ class Addresses:
     flink_environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def environ(self) -> dict[str, str]:
-        """The variables Modelferry's programs read, for the environment of a child process."""
+        """The variables Ferryline's programs read, for the environment of a child process."""
         every = {
             KAFKA_VARIABLE: self.kafka,
             STORE_VARIABLE: self.store,

@@ -12,18 +12,18 @@ from typing import Any
 
 import orjson
 
-from deploy.stack.addresses import (
+from ferryline.deploy.stack.addresses import (
     FLINK_VARIABLE,
     KAFKA_VARIABLE,
     METRICS_VARIABLE,
     STORE_VARIABLE,
     Addresses,
 )
-from deploy.stack.artifacts import Progress
-from deploy.stack.class_archives import RECORD_VARIABLE
-from deploy.stack.errors import InstallError
-from deploy.stack.local import LocalStack
-from registry.errors import FerryError
+from ferryline.deploy.stack.artifacts import Progress
+from ferryline.deploy.stack.class_archives import RECORD_VARIABLE
+from ferryline.deploy.stack.errors import InstallError
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.registry.errors import FerryError
 
 _PIPELINE = Path(__file__).parents[1] / "pipelines" / "digits.toml"
 _RECORDS = 200
@@ -69,13 +69,15 @@ def _recording_stack(folder: Path) -> Iterator[tuple[LocalStack, Addresses]]:
 
 def _run_job(stack: LocalStack, addresses: Addresses) -> None:
     """Have a job score records, so that most of what any job needs is loaded."""
-    from streams.kafka import ensure_topics  # an extra, as httpx is: `up` and `down` work without them
-    from streams.pipeline import load_pipeline
+    from ferryline.streams.kafka import (
+        ensure_topics,  # an extra, as httpx is: `up` and `down` work without them
+    )
+    from ferryline.streams.pipeline import load_pipeline
 
     pipeline = load_pipeline(_PIPELINE)
     ensure_topics(addresses.kafka, {pipeline.source.topic: 1})
     command, environ = stack.flink_command(
-        "run", "-d", "-pym", "flink_scoring.job", "--pipeline", str(_PIPELINE)
+        "run", "-d", "-pym", "ferryline.flink_scoring.job", "--pipeline", str(_PIPELINE)
     )
     _publish(environ)
     _require_success("flink run", command, environ)

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deploy.stack import class_archives, versions
-from deploy.stack.class_archives import ClassArchives
-from deploy.stack.errors import InstallError
-from deploy.stack.locking import queued
-from deploy.stack.tools import find_go
-from deploy.stack.versions import JarSet
+from ferryline.deploy.stack import class_archives, versions
+from ferryline.deploy.stack.class_archives import ClassArchives
+from ferryline.deploy.stack.errors import InstallError
+from ferryline.deploy.stack.locking import queued
+from ferryline.deploy.stack.tools import find_go
+from ferryline.deploy.stack.versions import JarSet
 
 Progress = Callable[[str], None]
 

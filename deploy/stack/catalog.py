@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from deploy.stack.errors import StackUsageError
-from deploy.stack.parts import flink, kafka, minio
-from deploy.stack.ports import Listener
+from ferryline.deploy.stack.errors import StackUsageError
+from ferryline.deploy.stack.parts import flink, kafka, minio
+from ferryline.deploy.stack.ports import Listener
 
 PROCESSES_OF: dict[str, tuple[str, ...]] = {
     "kafka": (kafka.NAME,),

@@ -8,9 +8,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from deploy.stack.archive_recorder import record_archives
-from deploy.stack.catalog import PARTS, PROCESSES, processes_called
-from deploy.stack.cli_output import (
+from ferryline.deploy.stack.archive_recorder import record_archives
+from ferryline.deploy.stack.catalog import PARTS, PROCESSES, processes_called
+from ferryline.deploy.stack.cli_output import (
     console,
     follow,
     narrated,
@@ -19,11 +19,11 @@ from deploy.stack.cli_output import (
     show_last_words,
     show_status,
 )
-from deploy.stack.errors import PartFailedError, StackError, StackUsageError
-from deploy.stack.local import LocalStack
-from deploy.stack.process import tail
-from registry.cli.edge import run_app
-from registry.cli.formats import OutputFormat
+from ferryline.deploy.stack.errors import PartFailedError, StackError, StackUsageError
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.deploy.stack.process import tail
+from ferryline.registry.cli.edge import run_app
+from ferryline.registry.cli.formats import OutputFormat
 
 app = typer.Typer(
     name="ferry-stack",
@@ -180,7 +180,7 @@ def run_flink(context: typer.Context) -> None:
 def run_sql(context: typer.Context) -> None:
     """Run `ferry-sql` against this stack's cluster; everything after `sql` is passed on."""
     _, environ = LocalStack().flink_command()
-    command = [sys.executable, "-m", "flink_scoring.sql.cli", *context.args]
+    command = [sys.executable, "-m", "ferryline.flink_scoring.sql.cli", *context.args]
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the client to answer
     raise typer.Exit(subprocess.run(command, env=environ, check=False).returncode)
 

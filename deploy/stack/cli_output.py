@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from deploy.stack.addresses import Addresses
-from deploy.stack.artifacts import Progress
-from deploy.stack.errors import PartFailedError
-from deploy.stack.status import Condition, PartStatus
+from ferryline.deploy.stack.addresses import Addresses
+from ferryline.deploy.stack.artifacts import Progress
+from ferryline.deploy.stack.errors import PartFailedError
+from ferryline.deploy.stack.status import Condition, PartStatus
 
 console = Console(stderr=True, highlight=False)
 

@@ -14,7 +14,7 @@ FerryError
 
 from pathlib import Path
 
-from registry.errors import UnreachableError, UsageError
+from ferryline.registry.errors import UnreachableError, UsageError
 
 
 class StackError(UnreachableError):

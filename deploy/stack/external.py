@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from deploy.stack.addresses import (
+from ferryline.deploy.stack.addresses import (
     FLINK_VARIABLE,
     KAFKA_VARIABLE,
     STORE_VARIABLE,
     store_endpoint,
     store_url,
 )
-from deploy.stack.errors import PartUnreachableError
-from deploy.stack.parts import flink, kafka, minio
-from deploy.stack.ports import LOOPBACK
+from ferryline.deploy.stack.errors import PartUnreachableError
+from ferryline.deploy.stack.parts import flink, kafka, minio
+from ferryline.deploy.stack.ports import LOOPBACK
 
 _AMAZON = "https://s3.amazonaws.com"
 

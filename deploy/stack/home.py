@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
+from ferryline.registry.folders import user_folder
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,7 @@ class StackHome:
     def from_environ(cls, environ: Mapping[str, str]) -> "StackHome":
         """The folder FERRY_STACK_HOME names, else one under the user's state directory."""
         given = environ.get("FERRY_STACK_HOME")
-        default = platformdirs.user_state_path("modelferry") / "stack"
-        return cls((Path(given).expanduser() if given else default).absolute())
+        return cls((Path(given).expanduser() if given else user_folder("state") / "stack").absolute())
 
     @property
     def logs(self) -> Path:
@@ -63,4 +62,4 @@ class StackHome:
 def cache_folder(environ: Mapping[str, str]) -> Path:
     """The folder FERRY_CACHE names, else the user's cache directory; shared by every stack."""
     given = environ.get("FERRY_CACHE")
-    return (Path(given).expanduser() if given else platformdirs.user_cache_path("modelferry")).absolute()
+    return (Path(given).expanduser() if given else user_folder("cache")).absolute()

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.stack.errors import PartFailedError
-from deploy.stack.process import is_alive, tail
-from deploy.stack.state import ProcessRecord
+from ferryline.deploy.stack.errors import PartFailedError
+from ferryline.deploy.stack.process import is_alive, tail
+from ferryline.deploy.stack.state import ProcessRecord
 
 _POLL_S = 0.1
 _TAIL_LINES = 15

@@ -6,21 +6,21 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from deploy.stack import process
-from deploy.stack.addresses import Addresses, Credentials, default_environ
-from deploy.stack.artifacts import ArtifactCache, Progress
-from deploy.stack.catalog import LISTENERS_OF, PARTS, PROCESSES_OF, check_parts, processes_called
-from deploy.stack.class_archives import RECORD_VARIABLE, ClassArchives
-from deploy.stack.errors import InstallError, StackUsageError
-from deploy.stack.external import External, check_external, external_parts, own_addresses
-from deploy.stack.home import StackHome, cache_folder
-from deploy.stack.launch import Awaited, Launch, wait_until_ready
-from deploy.stack.locking import exclusive
-from deploy.stack.parts import flink, minio
-from deploy.stack.ports import choose_port, choose_ports
-from deploy.stack.starter import Starter
-from deploy.stack.state import StackState, load_state, save_state
-from deploy.stack.status import PartStatus, observe
+from ferryline.deploy.stack import process
+from ferryline.deploy.stack.addresses import Addresses, Credentials, default_environ
+from ferryline.deploy.stack.artifacts import ArtifactCache, Progress
+from ferryline.deploy.stack.catalog import LISTENERS_OF, PARTS, PROCESSES_OF, check_parts, processes_called
+from ferryline.deploy.stack.class_archives import RECORD_VARIABLE, ClassArchives
+from ferryline.deploy.stack.errors import InstallError, StackUsageError
+from ferryline.deploy.stack.external import External, check_external, external_parts, own_addresses
+from ferryline.deploy.stack.home import StackHome, cache_folder
+from ferryline.deploy.stack.launch import Awaited, Launch, wait_until_ready
+from ferryline.deploy.stack.locking import exclusive
+from ferryline.deploy.stack.parts import flink, minio
+from ferryline.deploy.stack.ports import choose_port, choose_ports
+from ferryline.deploy.stack.starter import Starter
+from ferryline.deploy.stack.state import StackState, load_state, save_state
+from ferryline.deploy.stack.status import PartStatus, observe
 
 _STOP_DEADLINE_S = 20.0
 _ORPHAN_DEADLINE_S = 3.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.stack.errors import StackBusyError
+from ferryline.deploy.stack.errors import StackBusyError
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from deploy.stack.errors import PortTakenError, StackUsageError
+from ferryline.deploy.stack.errors import PortTakenError, StackUsageError
 
 LOOPBACK = "127.0.0.1"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from deploy.stack.state import ProcessRecord
+from ferryline.deploy.stack.state import ProcessRecord
 
 MARK_VARIABLE = "FERRY_STACK_MARK"
 

@@ -6,19 +6,19 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from deploy.stack import class_archives, versions
-from deploy.stack.addresses import Credentials, ObjectStore, credentials_environ, store_endpoint
-from deploy.stack.artifacts import ArtifactCache, Progress
-from deploy.stack.class_archives import ClassArchives
-from deploy.stack.errors import MissingToolError
-from deploy.stack.external import External
-from deploy.stack.home import StackHome
-from deploy.stack.launch import Launch
-from deploy.stack.parts import flink, kafka, minio
-from deploy.stack.parts.flink_config import FlinkSettings, client_options, java_options_of
-from deploy.stack.ports import LOOPBACK, Listener, any_free
-from deploy.stack.state import StackState
-from deploy.stack.tools import find_java_home
+from ferryline.deploy.stack import class_archives, versions
+from ferryline.deploy.stack.addresses import Credentials, ObjectStore, credentials_environ, store_endpoint
+from ferryline.deploy.stack.artifacts import ArtifactCache, Progress
+from ferryline.deploy.stack.class_archives import ClassArchives
+from ferryline.deploy.stack.errors import MissingToolError
+from ferryline.deploy.stack.external import External
+from ferryline.deploy.stack.home import StackHome
+from ferryline.deploy.stack.launch import Launch
+from ferryline.deploy.stack.parts import flink, kafka, minio
+from ferryline.deploy.stack.parts.flink_config import FlinkSettings, client_options, java_options_of
+from ferryline.deploy.stack.ports import LOOPBACK, Listener, any_free
+from ferryline.deploy.stack.state import StackState
+from ferryline.deploy.stack.tools import find_java_home
 
 
 class Starter:

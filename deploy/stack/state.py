@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deploy.stack.errors import StackUsageError
+from ferryline.deploy.stack.errors import StackUsageError
 
 _SCHEMA_VERSION = 1
 DEFAULT_SLOTS = 2

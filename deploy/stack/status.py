@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from deploy.stack import process
-from deploy.stack.catalog import PARTS, PROCESSES_OF
-from deploy.stack.external import External
-from deploy.stack.state import StackState
+from ferryline.deploy.stack import process
+from ferryline.deploy.stack.catalog import PARTS, PROCESSES_OF
+from ferryline.deploy.stack.external import External
+from ferryline.deploy.stack.state import StackState
 
 
 class Condition(StrEnum):

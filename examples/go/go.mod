@@ -1,4 +1,4 @@
-module modelferry.example/go
+module ferryline.example/go
 
 go 1.24
 

@@ -1,4 +1,4 @@
-// Asks a Modelferry server, or any other of the Open Inference Protocol, for the digit in one image.
+// Asks a Ferryline server, or any other of the Open Inference Protocol, for the digit in one image.
 //
 //	go run . 127.0.0.1:8001
 package main
@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"modelferry.example/go/inference"
+	"ferryline.example/go/inference"
 )
 
 // A handwritten 3, 8x8, from 0 for white to 16 for black.

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from registry.cli.edge import run_app
-from registry.cli.formats import OutputFormat
-from registry.documents import utc_now
-from registry.errors import NotFoundError, RefusedError
-from registry.settings import load_settings
-from streams.pipeline import Pipeline, load_pipeline
+from ferryline.registry.cli.edge import run_app
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.documents import utc_now
+from ferryline.registry.errors import NotFoundError, RefusedError
+from ferryline.registry.settings import load_settings
+from ferryline.streams.pipeline import Pipeline, load_pipeline
 
 if TYPE_CHECKING:
-    from flink_scoring.dead_letters.letters import StoredLetter
-    from flink_scoring.dead_letters.replaying import ReplayPlan
-    from flink_scoring.dead_letters.selection import Selection
-    from flink_scoring.dead_letters.verdicts import Report
+    from ferryline.flink_scoring.dead_letters.letters import StoredLetter
+    from ferryline.flink_scoring.dead_letters.replaying import ReplayPlan
+    from ferryline.flink_scoring.dead_letters.selection import Selection
+    from ferryline.flink_scoring.dead_letters.verdicts import Report
 
 INTERRUPTED = 130
 
@@ -55,12 +55,12 @@ def summary(
 ) -> None:
     """Count the letters by reason, and how many of them wait to be replayed."""
     pipeline, bootstrap = _opened(pipeline_file, kafka)
-    from flink_scoring.dead_letters.ledger import LedgerScope
-    from flink_scoring.dead_letters.reading import open_reader, topic_id
-    from flink_scoring.dead_letters.replaying import plan_replay, read_ledger
-    from flink_scoring.dead_letters.showing import show_summary
-    from flink_scoring.dead_letters.summary import summarise
-    from registry.cli.output import print_json
+    from ferryline.flink_scoring.dead_letters.ledger import LedgerScope
+    from ferryline.flink_scoring.dead_letters.reading import open_reader, topic_id
+    from ferryline.flink_scoring.dead_letters.replaying import plan_replay, read_ledger
+    from ferryline.flink_scoring.dead_letters.showing import show_summary
+    from ferryline.flink_scoring.dead_letters.summary import summarise
+    from ferryline.registry.cli.output import print_json
 
     selection = _selection(pipeline, None, since)
     plan = plan_replay(pipeline, selection, None)
@@ -90,8 +90,8 @@ def list_letters(
 ) -> None:
     """List the newest letters, the newest last."""
     pipeline, bootstrap = _opened(pipeline_file, kafka)
-    from flink_scoring.dead_letters.showing import letter_document, show_letters
-    from registry.cli.output import print_json
+    from ferryline.flink_scoring.dead_letters.showing import letter_document, show_letters
+    from ferryline.registry.cli.output import print_json
 
     selection = _selection(pipeline, reason, since)
     topic = pipeline.require_scoring().dead_letters
@@ -117,12 +117,12 @@ def show(
 ) -> None:
     """Show one letter: where it came from, why it is here, its headers and its value."""
     pipeline, bootstrap = _opened(pipeline_file, kafka)
-    from flink_scoring.dead_letters.letters import store_letter, value_left_behind
-    from flink_scoring.dead_letters.reading import open_reader
-    from flink_scoring.dead_letters.replaying import original_value
-    from flink_scoring.dead_letters.selection import parse_place
-    from flink_scoring.dead_letters.showing import letter_document, show_letter
-    from registry.cli.output import print_json
+    from ferryline.flink_scoring.dead_letters.letters import store_letter, value_left_behind
+    from ferryline.flink_scoring.dead_letters.reading import open_reader
+    from ferryline.flink_scoring.dead_letters.replaying import original_value
+    from ferryline.flink_scoring.dead_letters.selection import parse_place
+    from ferryline.flink_scoring.dead_letters.showing import letter_document, show_letter
+    from ferryline.registry.cli.output import print_json
 
     topic, (partition, offset) = pipeline.require_scoring().dead_letters, parse_place(place)
     with open_reader(bootstrap) as reader:
@@ -181,8 +181,8 @@ def replay(
     pipeline, bootstrap = _opened(pipeline_file, kafka)
     from dataclasses import replace
 
-    from flink_scoring.dead_letters.replaying import plan_replay
-    from flink_scoring.dead_letters.showing import print_report, show_report
+    from ferryline.flink_scoring.dead_letters.replaying import plan_replay
+    from ferryline.flink_scoring.dead_letters.showing import print_report, show_report
 
     plan = plan_replay(pipeline, _selection(pipeline, reason, since), to)
     plan = replace(plan, limit=limit, batch=batch, force=force, dry_run=dry_run)
@@ -199,21 +199,21 @@ def _opened(pipeline_file: Path, kafka: str | None) -> tuple[Pipeline, str]:
     pipeline.require_scoring()
     bootstrap = load_settings(kafka=kafka).kafka
     # Kafka's client takes a third of a second to import: --help and a wrong file need not wait for it
-    from streams.kafka import quiet_client_logs
+    from ferryline.streams.kafka import quiet_client_logs
 
     quiet_client_logs()
     return pipeline, bootstrap
 
 
 def _selection(pipeline: Pipeline, reasons: list[str] | None, since: str | None) -> Selection:
-    from flink_scoring.dead_letters.selection import Selection, parse_since
+    from ferryline.flink_scoring.dead_letters.selection import Selection, parse_since
 
     moment = parse_since(since, utc_now()) if since else None
     return Selection(pipeline.name, frozenset(reasons or ()), moment)
 
 
 def _selected(bootstrap: str, topic: str, selection: Selection) -> Iterator[StoredLetter]:
-    from flink_scoring.dead_letters.reading import open_reader
+    from ferryline.flink_scoring.dead_letters.reading import open_reader
 
     with open_reader(bootstrap) as reader, _bar("reading") as observe:
         spans = reader.spans(topic)
@@ -234,8 +234,8 @@ def _newest(letters: Iterator[StoredLetter], limit: int) -> list[StoredLetter]:
 
 
 def _replayed(plan: ReplayPlan, bootstrap: str) -> Report:
-    from flink_scoring.dead_letters.replaying import run_replay
-    from registry.cli.signals import stop_on_signals
+    from ferryline.flink_scoring.dead_letters.replaying import run_replay
+    from ferryline.registry.cli.signals import stop_on_signals
 
     stop = stop_on_signals()
     with _bar("replaying") as observe:
@@ -257,7 +257,7 @@ def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _judge(report: Report, pipeline_file: Path) -> None:
-    from flink_scoring.dead_letters.verdicts import MOST_REPLAYS, Verdict
+    from ferryline.flink_scoring.dead_letters.verdicts import MOST_REPLAYS, Verdict
 
     if report.stopped:
         raise typer.Exit(INTERRUPTED)

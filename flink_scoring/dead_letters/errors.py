@@ -20,9 +20,9 @@ from kafka.errors import (
     ProducerFencedError,
 )
 
-from registry.errors import ConflictError
-from streams.errors import BrokerRefusedError, BrokerUnreachableError
-from streams.kafka import brief
+from ferryline.registry.errors import ConflictError
+from ferryline.streams.errors import BrokerRefusedError, BrokerUnreachableError
+from ferryline.streams.kafka import brief
 
 __all__ = ["kafka_faults"]
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import orjson
 
-from streams.errors import MalformedRecordError
+from ferryline.streams.errors import MalformedRecordError
 
 Place = tuple[int, int]
 """Partition and offset in the dead-letter topic."""

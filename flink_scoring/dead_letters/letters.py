@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from streams.deadletters import DeadLetter, decode_dead_letter
-from streams.errors import MalformedRecordError
-from streams.rejections import RejectReason
+from ferryline.streams.deadletters import DeadLetter, decode_dead_letter
+from ferryline.streams.errors import MalformedRecordError
+from ferryline.streams.rejections import RejectReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
-from flink_scoring.dead_letters.errors import kafka_faults
-from flink_scoring.dead_letters.letters import StoredLetter, store_letter
-from streams.errors import BrokerUnreachableError
-from streams.kafka import admin_client, bootstrap_list, topic_partitions
+from ferryline.flink_scoring.dead_letters.errors import kafka_faults
+from ferryline.flink_scoring.dead_letters.letters import StoredLetter, store_letter
+from ferryline.streams.errors import BrokerUnreachableError
+from ferryline.streams.kafka import admin_client, bootstrap_list, topic_partitions
 
 _QUIET_SECONDS = 30.0
 _POLL_MS = 500

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from kafka import TopicPartition
 
-from flink_scoring.dead_letters.ledger import (
+from ferryline.flink_scoring.dead_letters.ledger import (
     LedgerScope,
     Place,
     Replayed,
@@ -21,18 +21,18 @@ from flink_scoring.dead_letters.ledger import (
     decode_entry,
     encode_entry,
 )
-from flink_scoring.dead_letters.letters import StoredLetter, value_left_behind
-from flink_scoring.dead_letters.reading import TopicReader, open_reader, topic_exists, topic_id
-from flink_scoring.dead_letters.selection import Selection
-from flink_scoring.dead_letters.sending import OutgoingRecord, TransactionalSender, open_sender
-from flink_scoring.dead_letters.verdicts import RECORD_OVERHEAD, Judge, Report, Verdict
-from flink_scoring.topics import message_limits
-from registry.documents import utc_now
-from registry.errors import UsageError
-from streams.deadletters import DeadLetter, replay_headers
-from streams.errors import UnknownTopicError
-from streams.kafka import ensure_topics, topic_partitions
-from streams.pipeline import Pipeline
+from ferryline.flink_scoring.dead_letters.letters import StoredLetter, value_left_behind
+from ferryline.flink_scoring.dead_letters.reading import TopicReader, open_reader, topic_exists, topic_id
+from ferryline.flink_scoring.dead_letters.selection import Selection
+from ferryline.flink_scoring.dead_letters.sending import OutgoingRecord, TransactionalSender, open_sender
+from ferryline.flink_scoring.dead_letters.verdicts import RECORD_OVERHEAD, Judge, Report, Verdict
+from ferryline.flink_scoring.topics import message_limits
+from ferryline.registry.documents import utc_now
+from ferryline.registry.errors import UsageError
+from ferryline.streams.deadletters import DeadLetter, replay_headers
+from ferryline.streams.errors import UnknownTopicError
+from ferryline.streams.kafka import ensure_topics, topic_partitions
+from ferryline.streams.pipeline import Pipeline
 
 FOREVER = {"retention.ms": "-1", "cleanup.policy": "delete"}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from flink_scoring.dead_letters.letters import StoredLetter
-from registry.durations import parse_duration
-from registry.errors import UsageError
-from streams.event_time import parse_event_time
+from ferryline.flink_scoring.dead_letters.letters import StoredLetter
+from ferryline.registry.durations import parse_duration
+from ferryline.registry.errors import UsageError
+from ferryline.streams.event_time import parse_event_time
 
 
 @dataclass(frozen=True, slots=True)

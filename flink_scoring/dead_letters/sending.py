@@ -10,9 +10,9 @@ from typing import Any
 from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
 
-from flink_scoring.dead_letters.errors import kafka_faults
-from streams.deadletters import Header
-from streams.kafka import bootstrap_list
+from ferryline.flink_scoring.dead_letters.errors import kafka_faults
+from ferryline.streams.deadletters import Header
+from ferryline.streams.kafka import bootstrap_list
 
 _TRANSACTION_MS = 60_000
 _DEFAULT_REQUEST = 1024 * 1024

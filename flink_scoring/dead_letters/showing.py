@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from flink_scoring.dead_letters.letters import StoredLetter, value_left_behind
-from flink_scoring.dead_letters.summary import ReasonSummary
-from flink_scoring.dead_letters.verdicts import Report
-from registry.cli.output import ago, note, print_fields, print_gap, print_json, print_table, size_of
-from streams.deadletters import DeadLetter
+from ferryline.flink_scoring.dead_letters.letters import StoredLetter, value_left_behind
+from ferryline.flink_scoring.dead_letters.summary import ReasonSummary
+from ferryline.flink_scoring.dead_letters.verdicts import Report
+from ferryline.registry.cli.output import ago, note, print_fields, print_gap, print_json, print_table, size_of
+from ferryline.streams.deadletters import DeadLetter
 
 _SHOWN = 4096
 _ROW = 16

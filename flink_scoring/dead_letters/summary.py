@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from flink_scoring.dead_letters.ledger import Replayed
-from flink_scoring.dead_letters.letters import StoredLetter
+from ferryline.flink_scoring.dead_letters.ledger import Replayed
+from ferryline.flink_scoring.dead_letters.letters import StoredLetter
 
 
 @dataclass(slots=True)

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from flink_scoring.dead_letters.ledger import Replayed
-from flink_scoring.dead_letters.letters import StoredLetter
-from flink_scoring.dead_letters.selection import Selection
+from ferryline.flink_scoring.dead_letters.ledger import Replayed
+from ferryline.flink_scoring.dead_letters.letters import StoredLetter
+from ferryline.flink_scoring.dead_letters.selection import Selection
 
 MOST_REPLAYS = 3
 """A record that died after so many replays is not mended; sending it again would only go round."""

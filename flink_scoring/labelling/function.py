@@ -7,11 +7,11 @@ from typing import Any
 from pyflink.table import DataTypes, FunctionContext
 from pyflink.table.udf import ScalarFunction, udf
 
-from flink_scoring.labelling.verdicts import LabelJudge, LabelOutcome
-from flink_scoring.live.labels import LabelMetrics
-from flink_scoring.live.scoring import METRIC_GROUP
-from flink_scoring.worker_log import log_to_task_manager
-from streams.pipeline import Pipeline
+from ferryline.flink_scoring.labelling.verdicts import LabelJudge, LabelOutcome
+from ferryline.flink_scoring.live.labels import LabelMetrics
+from ferryline.flink_scoring.live.scoring import METRIC_GROUP
+from ferryline.flink_scoring.worker_log import log_to_task_manager
+from ferryline.streams.pipeline import Pipeline
 
 _AS_NUMBER = {LabelOutcome.RIGHT: 1, LabelOutcome.WRONG: 0}
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from flink_scoring.options import JobOptions
-from flink_scoring.statements import delivery_settings, rendered, text
-from streams.pipeline import LabelsSpec
+from ferryline.flink_scoring.options import JobOptions
+from ferryline.flink_scoring.statements import delivery_settings, rendered, text
+from ferryline.streams.pipeline import LabelsSpec
 
 GRACE_SECONDS = 60.0
 """How long a label waits for its prediction, which is committed at the next checkpoint or after a restart."""

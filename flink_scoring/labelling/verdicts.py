@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from registry.documents import Label
-from streams.pipeline import Pipeline
+from ferryline.registry.documents import Label
+from ferryline.streams.pipeline import Pipeline
 
 
 class LabelOutcome(StrEnum):

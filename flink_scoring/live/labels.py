@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from flink_scoring.labelling.verdicts import LabelOutcome
-from flink_scoring.live.scoring import MetricGroup
-from flink_scoring.live.windows import RecentSums, percent
+from ferryline.flink_scoring.labelling.verdicts import LabelOutcome
+from ferryline.flink_scoring.live.scoring import MetricGroup
+from ferryline.flink_scoring.live.windows import RecentSums, percent
 
 _JUDGED = {LabelOutcome.RIGHT, LabelOutcome.WRONG}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flink_scoring.timeline.keeper import Counts
+from ferryline.flink_scoring.timeline.keeper import Counts
 
 
 class ReplayMetrics:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from flink_scoring.live.tally import BatchTally
-from flink_scoring.live.windows import RecentSums, percent
-from model_runtime.served import ServedModel
-from registry.documents import ChannelEntry, Label
+from ferryline.flink_scoring.live.tally import BatchTally
+from ferryline.flink_scoring.live.windows import RecentSums, percent
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.documents import ChannelEntry, Label
 
 METRIC_GROUP = "online_ml"
 

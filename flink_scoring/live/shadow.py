@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flink_scoring.live.scoring import FollowedModel, MetricGroup
-from flink_scoring.live.windows import RecentSums, percent
-from flink_scoring.shadowing.trial import ShadowTally
+from ferryline.flink_scoring.live.scoring import FollowedModel, MetricGroup
+from ferryline.flink_scoring.live.windows import RecentSums, percent
+from ferryline.flink_scoring.shadowing.trial import ShadowTally
 
 
 class ShadowMetrics:

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from registry.documents import Label
+from ferryline.registry.documents import Label
 
 SAMPLE = 200
 """How many answers of a batch a distribution takes: all of them would cost a tenth of the rate."""

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from flink_scoring.binding import ModelBinding
-from flink_scoring.shadowing.budget import ShadowBudget
-from model_runtime.served import ServedModel
-from registry.documents import Label
-from streams.pipeline import Pipeline
-from streams.scored import ModelStamp, ShadowAnswer
+from ferryline.flink_scoring.binding import ModelBinding
+from ferryline.flink_scoring.shadowing.budget import ShadowBudget
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.documents import Label
+from ferryline.streams.pipeline import Pipeline
+from ferryline.streams.scored import ModelStamp, ShadowAnswer
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-package modelferry;
+package ferryline;
 
 import java.util.List;
 import java.util.Optional;

@@ -18,9 +18,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flink_scoring.sql.config import FunctionsConfig, load_functions
-    from flink_scoring.sql.registration import register
-    from flink_scoring.sql.rows import map_rows
+    from ferryline.flink_scoring.sql.config import FunctionsConfig, load_functions
+    from ferryline.flink_scoring.sql.registration import register
+    from ferryline.flink_scoring.sql.rows import map_rows
 
 __all__ = ["FunctionsConfig", "load_functions", "map_rows", "register"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from flink_scoring.sql.columns import Array
-from flink_scoring.sql.kinds import Kind
-from flink_scoring.sql.planning import Answer
-from registry.documents import Label
+from ferryline.flink_scoring.sql.columns import Array
+from ferryline.flink_scoring.sql.kinds import Kind
+from ferryline.flink_scoring.sql.planning import Answer
+from ferryline.registry.documents import Label
 
 _LARGEST = np.iinfo(np.int64).max
 

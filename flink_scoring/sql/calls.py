@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flink_scoring.sql.columns import Array, read_columns
-from flink_scoring.sql.config import Nulls, OnError
-from flink_scoring.sql.models import Answerer, Models
-from flink_scoring.sql.planning import Plan, plan_function
-from flink_scoring.sql.predicting import Predictions, Rows, predict
-from flink_scoring.sql.sources import PlannedFunction
+from ferryline.flink_scoring.sql.columns import Array, read_columns
+from ferryline.flink_scoring.sql.config import Nulls, OnError
+from ferryline.flink_scoring.sql.models import Answerer, Models
+from ferryline.flink_scoring.sql.planning import Plan, plan_function
+from ferryline.flink_scoring.sql.predicting import Predictions, Rows, predict
+from ferryline.flink_scoring.sql.sources import PlannedFunction
 
 # the version that serves, its canary, and what served before each
 _KEPT_PLANS = 4

@@ -19,18 +19,18 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperCommand
 
-from flink_scoring.sql.client import (
+from ferryline.flink_scoring.sql.client import (
     ClientPlan,
     client_command,
     client_environ,
     init_script,
     joined_statements,
 )
-from flink_scoring.sql.config import FunctionsConfig, functions_file, load_functions
-from flink_scoring.sql.script import run_script
-from flink_scoring.sql.sources import PlannedFunction
-from registry.cli.edge import run_app
-from registry.errors import UsageError
+from ferryline.flink_scoring.sql.config import FunctionsConfig, functions_file, load_functions
+from ferryline.flink_scoring.sql.script import run_script
+from ferryline.flink_scoring.sql.sources import PlannedFunction
+from ferryline.registry.cli.edge import run_app
+from ferryline.registry.errors import UsageError
 
 _EXAMPLES = """Examples, for the cluster that --flink, FERRY_FLINK or FLINK_CONF_DIR names:
 
@@ -92,7 +92,7 @@ def sql(
 
 def _prepared(file: Path, flink: str | None, arguments: Sequence[str]) -> ClientPlan:
     """Plan all functions and show them: what is wrong with one is told before a client opens."""
-    from flink_scoring.sql.contracts import plan_functions
+    from ferryline.flink_scoring.sql.contracts import plan_functions
 
     config = load_functions(file)
     planned = list(plan_functions(config))

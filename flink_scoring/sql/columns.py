@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flink_scoring.sql.kinds import Argument, Kind, SqlType
+from ferryline.flink_scoring.sql.kinds import Argument, Kind, SqlType
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]

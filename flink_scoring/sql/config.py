@@ -10,8 +10,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from flink_scoring.sql.naming import ModelName, parse_model_name
-from registry.errors import FerryError, UsageError
+from ferryline.flink_scoring.sql.naming import ModelName, parse_model_name
+from ferryline.registry.errors import FerryError, UsageError
 
 VARIABLE = "FERRY_SQL_FUNCTIONS"
 """Names the file for every process that a SQL client starts."""

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from flink_scoring.sql.config import FunctionsConfig
-from flink_scoring.sql.naming import ChannelName, FileName, ObjectName, VersionName
-from flink_scoring.sql.planning import plan_function
-from flink_scoring.sql.sources import FileSource, FollowedSource, PlannedFunction, Source, VersionSource
-from model_runtime.inspection import inspect_model
-from registry.digests import digest_of
-from registry.documents import Manifest, ModelFacts
-from registry.errors import NotFoundError, UsageError
-from registry.names import ModelReference
-from registry.opening import open_registry
-from registry.settings import Settings, load_settings
-from registry.signing.policy import SignaturePolicy
-from registry.stores import ObjectMissingError, open_store
-from registry.stores.base import require_key
+from ferryline.flink_scoring.sql.config import FunctionsConfig
+from ferryline.flink_scoring.sql.naming import ChannelName, FileName, ObjectName, VersionName
+from ferryline.flink_scoring.sql.planning import plan_function
+from ferryline.flink_scoring.sql.sources import (
+    FileSource,
+    FollowedSource,
+    PlannedFunction,
+    Source,
+    VersionSource,
+)
+from ferryline.model_runtime.inspection import inspect_model
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import Manifest, ModelFacts
+from ferryline.registry.errors import NotFoundError, UsageError
+from ferryline.registry.names import ModelReference
+from ferryline.registry.opening import open_registry
+from ferryline.registry.settings import Settings, load_settings
+from ferryline.registry.signing.policy import SignaturePolicy
+from ferryline.registry.stores import ObjectMissingError, open_store
+from ferryline.registry.stores.base import require_key
 
 LARGEST_SHIPPED = 16 * 2**20
 """Bytes of a file that travels with the query; a larger one is read where the worker runs."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from flink_scoring.sql.columns import EXACT, Array, Column, Columns, Fault, Mask
-from flink_scoring.sql.kinds import Kind
-from flink_scoring.sql.planning import Feed
+from ferryline.flink_scoring.sql.columns import EXACT, Array, Column, Columns, Fault, Mask
+from ferryline.flink_scoring.sql.kinds import Kind
+from ferryline.flink_scoring.sql.planning import Feed
 
 _FREE = -1
 _OBJECT = np.dtype(object)

@@ -10,10 +10,10 @@ import structlog
 from pyflink.table import FunctionContext
 from pyflink.table.udf import ScalarFunction
 
-from flink_scoring.sql.calls import Caller, Outcome
-from flink_scoring.sql.models import open_models
-from flink_scoring.sql.sources import PlannedFunction
-from flink_scoring.worker_log import log_to_task_manager
+from ferryline.flink_scoring.sql.calls import Caller, Outcome
+from ferryline.flink_scoring.sql.models import open_models
+from ferryline.flink_scoring.sql.sources import PlannedFunction
+from ferryline.flink_scoring.worker_log import log_to_task_manager
 
 METRIC_GROUP = "online_ml"
 

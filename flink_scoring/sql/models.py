@@ -11,24 +11,24 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from flink_scoring.following import Wanted, followed_models, wait_for_model
-from flink_scoring.sql.columns import Columns
-from flink_scoring.sql.contracts import read_file, read_object
-from flink_scoring.sql.naming import ObjectName
-from flink_scoring.sql.planning import require_signature
-from flink_scoring.sql.predicting import Rows
-from flink_scoring.sql.sources import FileSource, FollowedSource, PlannedFunction, VersionSource
-from model_runtime.cache import BlobCache
-from model_runtime.gate import Gate, load_gate_limits
-from model_runtime.golden import check_golden_rows, warm_up
-from model_runtime.served import ServedModel
-from model_runtime.session import OnnxSession
-from registry.contract import contract_break
-from registry.digests import digest_of
-from registry.documents import GoldenRows, ModelFacts
-from registry.errors import RefusedError
-from registry.opening import open_registry
-from registry.settings import load_settings
+from ferryline.flink_scoring.following import Wanted, followed_models, wait_for_model
+from ferryline.flink_scoring.sql.columns import Columns
+from ferryline.flink_scoring.sql.contracts import read_file, read_object
+from ferryline.flink_scoring.sql.naming import ObjectName
+from ferryline.flink_scoring.sql.planning import require_signature
+from ferryline.flink_scoring.sql.predicting import Rows
+from ferryline.flink_scoring.sql.sources import FileSource, FollowedSource, PlannedFunction, VersionSource
+from ferryline.model_runtime.cache import BlobCache
+from ferryline.model_runtime.gate import Gate, load_gate_limits
+from ferryline.model_runtime.golden import check_golden_rows, warm_up
+from ferryline.model_runtime.served import ServedModel
+from ferryline.model_runtime.session import OnnxSession
+from ferryline.registry.contract import contract_break
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import GoldenRows, ModelFacts
+from ferryline.registry.errors import RefusedError
+from ferryline.registry.opening import open_registry
+from ferryline.registry.settings import load_settings
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from registry.errors import UsageError
-from registry.names import ModelReference
+from ferryline.registry.errors import UsageError
+from ferryline.registry.names import ModelReference
 
 FORMS = "MODEL, MODEL:CHANNEL, MODEL@VERSION, ./model.onnx, file:///model.onnx or s3://bucket/model.onnx"
 

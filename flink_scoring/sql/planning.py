@@ -16,10 +16,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from flink_scoring.sql.config import FunctionSpec, Shape
-from flink_scoring.sql.kinds import Argument, Field, Kind, Signature, SqlType
-from registry.documents import Label, ModelFacts, Role, TensorSpec
-from registry.errors import RefusedError, UsageError
+from ferryline.flink_scoring.sql.config import FunctionSpec, Shape
+from ferryline.flink_scoring.sql.kinds import Argument, Field, Kind, Signature, SqlType
+from ferryline.registry.documents import Label, ModelFacts, Role, TensorSpec
+from ferryline.registry.errors import RefusedError, UsageError
 
 GATE = "contract"
 PREDICTION = "prediction"

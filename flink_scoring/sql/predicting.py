@@ -13,16 +13,16 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from flink_scoring.sql.answering import answer_columns
-from flink_scoring.sql.columns import Array, Columns, Fault, Mask
-from flink_scoring.sql.feeding import feed_tensors, row_lengths
-from flink_scoring.sql.planning import Plan
+from ferryline.flink_scoring.sql.answering import answer_columns
+from ferryline.flink_scoring.sql.columns import Array, Columns, Fault, Mask
+from ferryline.flink_scoring.sql.feeding import feed_tensors, row_lengths
+from ferryline.flink_scoring.sql.planning import Plan
 
 Rows = npt.NDArray[np.int64]
 
 
 class Session(Protocol):
-    """What runs a model; see `model_runtime.session.OnnxSession`."""
+    """What runs a model; see `ferryline.model_runtime.session.OnnxSession`."""
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """The outputs by name; raises ValueError where the model cannot be run on these inputs."""

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pyflink.table import TableEnvironment
 
-from flink_scoring.options import require_process_mode
-from flink_scoring.sql.config import FunctionsConfig, load_functions
-from flink_scoring.sql.contracts import plan_functions
-from flink_scoring.sql.kinds import Signature
-from flink_scoring.sql.worker_settings import worker_settings
-from flink_scoring.sql.wrapping import NamedFunction
+from ferryline.flink_scoring.options import require_process_mode
+from ferryline.flink_scoring.sql.config import FunctionsConfig, load_functions
+from ferryline.flink_scoring.sql.contracts import plan_functions
+from ferryline.flink_scoring.sql.kinds import Signature
+from ferryline.flink_scoring.sql.worker_settings import worker_settings
+from ferryline.flink_scoring.sql.wrapping import NamedFunction
 
 
 def register(table_env: TableEnvironment, config: Path | FunctionsConfig) -> Mapping[str, Signature]:

@@ -9,10 +9,10 @@ from pyflink.datastream import DataStream
 from pyflink.table import StreamTableEnvironment
 from pyflink.table.expressions import call, col
 
-from flink_scoring.sql.config import FunctionsConfig, load_functions
-from flink_scoring.sql.contracts import plan_one
-from flink_scoring.sql.registration import tune
-from flink_scoring.sql.wrapping import NamedFunction
+from ferryline.flink_scoring.sql.config import FunctionsConfig, load_functions
+from ferryline.flink_scoring.sql.contracts import plan_one
+from ferryline.flink_scoring.sql.registration import tune
+from ferryline.flink_scoring.sql.wrapping import NamedFunction
 
 RESULT = "prediction"
 

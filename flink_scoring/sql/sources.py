@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flink_scoring.sql.config import FunctionSpec
-from flink_scoring.sql.kinds import Signature
-from flink_scoring.sql.naming import ObjectName
-from registry.signing.policy import SignaturePolicy
+from ferryline.flink_scoring.sql.config import FunctionSpec
+from ferryline.flink_scoring.sql.kinds import Signature
+from ferryline.flink_scoring.sql.naming import ObjectName
+from ferryline.registry.signing.policy import SignaturePolicy
 
 
 @dataclass(frozen=True, slots=True)

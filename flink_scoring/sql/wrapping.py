@@ -19,9 +19,9 @@ from pyflink.table.types import DataType, _to_java_data_type
 from pyflink.table.udf import UserDefinedScalarFunctionWrapper
 from pyflink.util.java_utils import to_jarray
 
-from flink_scoring.sql.function import PredictFunction
-from flink_scoring.sql.kinds import Kind, Signature, SqlType
-from flink_scoring.sql.sources import PlannedFunction
+from ferryline.flink_scoring.sql.function import PredictFunction
+from ferryline.flink_scoring.sql.kinds import Kind, Signature, SqlType
+from ferryline.flink_scoring.sql.sources import PlannedFunction
 
 _CLASS = "NamedScalarFunction"
 
@@ -72,7 +72,7 @@ def _java_class() -> Any:
     compiler = jvm.org.codehaus.janino.SimpleCompiler()
     compiler.setParentClassLoader(plain.getClassLoader())
     compiler.cook(resources.files(__package__).joinpath(f"{_CLASS}.java").read_text("utf-8"))
-    return compiler.getClassLoader().loadClass(f"modelferry.{_CLASS}")
+    return compiler.getClassLoader().loadClass(f"ferryline.{_CLASS}")
 
 
 def data_type(kind: SqlType) -> DataType:

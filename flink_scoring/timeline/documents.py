@@ -13,10 +13,10 @@ from typing import ClassVar
 
 from pydantic import AwareDatetime, Field
 
-from flink_scoring.timeline.rules import Assigned, Switch
-from registry.documents import Digest
-from registry.keys import JOBS
-from registry.schema import Document, Record
+from ferryline.flink_scoring.timeline.rules import Assigned, Switch
+from ferryline.registry.documents import Digest
+from ferryline.registry.keys import JOBS
+from ferryline.registry.schema import Document, Record
 
 LONGEST_TOPIC = 180
 """Characters of a topic's name that a log's name takes; the topic's id tells the rest apart."""

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from flink_scoring.timeline import documents
-from flink_scoring.timeline.documents import Reservations, Reserved, TimelineEntry
-from flink_scoring.timeline.reservations import Logs, Said, dispensable, furthest
-from flink_scoring.timeline.rules import Switch
-from registry.documents import utc_now
-from registry.errors import BrokenChainError
-from registry.log import SUFFIX, AppendLog
-from registry.parallel import in_order
-from registry.stores.base import Listed, ObjectMissingError, Store
+from ferryline.flink_scoring.timeline import documents
+from ferryline.flink_scoring.timeline.documents import Reservations, Reserved, TimelineEntry
+from ferryline.flink_scoring.timeline.reservations import Logs, Said, dispensable, furthest
+from ferryline.flink_scoring.timeline.rules import Switch
+from ferryline.registry.documents import utc_now
+from ferryline.registry.errors import BrokenChainError
+from ferryline.registry.log import SUFFIX, AppendLog
+from ferryline.registry.parallel import in_order
+from ferryline.registry.stores.base import Listed, ObjectMissingError, Store
 
 ENTRIES_KEPT = 10
 ENTRIES_KEPT_FOR = timedelta(days=7)

@@ -14,18 +14,18 @@ from dataclasses import dataclass
 
 import structlog
 
-from flink_scoring.timeline.documents import Reserved
-from flink_scoring.timeline.journal import Journal
-from flink_scoring.timeline.models import Models
-from flink_scoring.timeline.pace import Pace
-from flink_scoring.timeline.partitions import Kept, Shared, all_may_go
-from flink_scoring.timeline.patience import until_it_works
-from flink_scoring.timeline.rules import Assigned, Timeline, take_over
-from flink_scoring.timeline.shares import Offsets, Part, Partitions, Rows, by_generation, parts_of
-from flink_scoring.timeline.writer import Writer
-from model_runtime.served import ServedModel
-from registry.errors import MissingRightError
-from registry.parallel import in_order
+from ferryline.flink_scoring.timeline.documents import Reserved
+from ferryline.flink_scoring.timeline.journal import Journal
+from ferryline.flink_scoring.timeline.models import Models
+from ferryline.flink_scoring.timeline.pace import Pace
+from ferryline.flink_scoring.timeline.partitions import Kept, Shared, all_may_go
+from ferryline.flink_scoring.timeline.patience import until_it_works
+from ferryline.flink_scoring.timeline.rules import Assigned, Timeline, take_over
+from ferryline.flink_scoring.timeline.shares import Offsets, Part, Partitions, Rows, by_generation, parts_of
+from ferryline.flink_scoring.timeline.writer import Writer
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.errors import MissingRightError
+from ferryline.registry.parallel import in_order
 
 PATIENCE = 5.0
 """Seconds that records of a partition wait for the store, once; then it counts as away."""
@@ -194,6 +194,6 @@ class Keeper:
         log.error(
             "timelines are off: replayed records are scored by the version that serves then",
             reason=str(error),
-            remedy="grant it with `python -m deploy.access grant consumer … --pipeline NAME`, or say "
-            'replay = "newest" in [scoring]',
+            remedy="grant it with `python -m ferryline.deploy.access grant consumer … --pipeline NAME`, or "
+            'say replay = "newest" in [scoring]',
         )

@@ -7,9 +7,9 @@ from typing import Protocol
 
 import structlog
 
-from flink_scoring.timeline.rules import Assigned
-from model_runtime.served import ServedModel
-from registry.errors import MissingRightError, RefusedError
+from ferryline.flink_scoring.timeline.rules import Assigned
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.errors import MissingRightError, RefusedError
 
 log = structlog.get_logger(__name__)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import uuid
 from functools import partial
 
-from flink_scoring.binding import require_fit
-from flink_scoring.following import wait_for_model
-from flink_scoring.timeline.journal import Journal, Place
-from flink_scoring.timeline.keeper import Keeper
-from flink_scoring.timeline.models import Models
-from flink_scoring.timeline.recall import Recall
-from model_runtime.follower import Follower
-from model_runtime.served import ServedModel
-from registry.opening import open_registry
-from registry.settings import Settings
-from streams.pipeline import Pipeline
+from ferryline.flink_scoring.binding import require_fit
+from ferryline.flink_scoring.following import wait_for_model
+from ferryline.flink_scoring.timeline.journal import Journal, Place
+from ferryline.flink_scoring.timeline.keeper import Keeper
+from ferryline.flink_scoring.timeline.models import Models
+from ferryline.flink_scoring.timeline.recall import Recall
+from ferryline.model_runtime.follower import Follower
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.opening import open_registry
+from ferryline.registry.settings import Settings
+from ferryline.streams.pipeline import Pipeline
 
 
 def open_keeper(settings: Settings, pipeline: Pipeline, source_id: str, follower: Follower) -> Keeper:

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from flink_scoring.timeline.documents import Reserved
-from flink_scoring.timeline.pace import Pace
-from flink_scoring.timeline.rules import Assigned, Switch, Timeline
+from ferryline.flink_scoring.timeline.documents import Reserved
+from ferryline.flink_scoring.timeline.pace import Pace
+from ferryline.flink_scoring.timeline.rules import Assigned, Switch, Timeline
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from registry.errors import FerryError, MissingRightError, RefusedError
+from ferryline.registry.errors import FerryError, MissingRightError, RefusedError
 
 ResultT = TypeVar("ResultT")
 

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from flink_scoring.timeline.rules import Assigned
-from model_runtime.cache import BlobCache
-from model_runtime.follower.loading import LocalLoader
-from model_runtime.follower.rules import Phase
-from model_runtime.follower.stages import Candidate, Part, Stages
-from model_runtime.served import Canary, ServedModel
-from registry.canary import CanarySplit
-from registry.catalogue import Registry
-from registry.documents import ChannelEntry, ModelFacts, utc_now
-from registry.errors import RefusedError, UntrustedAnswerError
+from ferryline.flink_scoring.timeline.rules import Assigned
+from ferryline.model_runtime.cache import BlobCache
+from ferryline.model_runtime.follower.loading import LocalLoader
+from ferryline.model_runtime.follower.rules import Phase
+from ferryline.model_runtime.follower.stages import Candidate, Part, Stages
+from ferryline.model_runtime.served import Canary, ServedModel
+from ferryline.registry.canary import CanarySplit
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.documents import ChannelEntry, ModelFacts, utc_now
+from ferryline.registry.errors import RefusedError, UntrustedAnswerError
 
 _STAGES = (Phase.FETCHING, Phase.VERIFYING, Phase.LOADING, Phase.WARMING)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from flink_scoring.timeline.documents import Reserved
+from ferryline.flink_scoring.timeline.documents import Reserved
 
 Logs = Mapping[str, Reserved]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flink_scoring.timeline.rules import Assigned, Span
+from ferryline.flink_scoring.timeline.rules import Assigned, Span
 
 Offsets = npt.NDArray[np.int64]
 Partitions = npt.NDArray[np.integer[Any]]

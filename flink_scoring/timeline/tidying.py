@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from flink_scoring.timeline.journal import Journal
-from registry.errors import FerryError
+from ferryline.flink_scoring.timeline.journal import Journal
+from ferryline.registry.errors import FerryError
 
 TIDY_SECONDS = 3600.0
 

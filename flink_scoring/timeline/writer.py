@@ -10,12 +10,12 @@ from enum import Enum, auto
 
 import structlog
 
-from flink_scoring.timeline.journal import REFRESH_SECONDS, Journal
-from flink_scoring.timeline.models import Models
-from flink_scoring.timeline.partitions import Kept, Shared
-from flink_scoring.timeline.rules import Switch
-from flink_scoring.timeline.tidying import Tidier
-from registry.errors import ConflictError, FerryError, MissingRightError
+from ferryline.flink_scoring.timeline.journal import REFRESH_SECONDS, Journal
+from ferryline.flink_scoring.timeline.models import Models
+from ferryline.flink_scoring.timeline.partitions import Kept, Shared
+from ferryline.flink_scoring.timeline.rules import Switch
+from ferryline.flink_scoring.timeline.tidying import Tidier
+from ferryline.registry.errors import ConflictError, FerryError, MissingRightError
 
 TICK = 0.05
 """Seconds between two looks for a newer generation."""

@@ -12,10 +12,10 @@ It needs numpy, grpcio and protobuf, and imports nothing of the server.
     options, errors         the way to a server, and what can go wrong on it
 """
 
-from grpc_server.client.asynchronous import AsyncClient, AsyncStream
-from grpc_server.client.blocking import Client, Stream
-from grpc_server.client.contract import Inputs, ModelInfo, TensorInfo
-from grpc_server.client.errors import (
+from ferryline.grpc_server.client.asynchronous import AsyncClient, AsyncStream
+from ferryline.grpc_server.client.blocking import Client, Stream
+from ferryline.grpc_server.client.contract import Inputs, ModelInfo, TensorInfo
+from ferryline.grpc_server.client.errors import (
     AccessError,
     ClientError,
     InferenceError,
@@ -27,8 +27,8 @@ from grpc_server.client.errors import (
     UnavailableError,
     UnreadableAnswerError,
 )
-from grpc_server.client.messages import Answer, AnsweringModel
-from grpc_server.client.options import NO_RETRY, Retry, Tls
+from ferryline.grpc_server.client.messages import Answer, AnsweringModel
+from ferryline.grpc_server.client.options import NO_RETRY, Retry, Tls
 
 __all__ = [
     "NO_RETRY",

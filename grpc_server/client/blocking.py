@@ -14,12 +14,12 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from grpc_server.client.contract import Inputs, ModelInfo
-from grpc_server.client.errors import InferenceError, of_rpc, of_status
-from grpc_server.client.messages import Answer, Parameters, Question, streamed_answer_of
-from grpc_server.client.options import Connection, Retry, Tls, Token
-from grpc_server.client.steps import REPLIES, SERVICE, STREAM, Ask, Conversations, Steps, to_request
-from protos.grpc_service_pb2 import ModelInferRequest, ModelStreamInferResponse
+from ferryline.grpc_server.client.contract import Inputs, ModelInfo
+from ferryline.grpc_server.client.errors import InferenceError, of_rpc, of_status
+from ferryline.grpc_server.client.messages import Answer, Parameters, Question, streamed_answer_of
+from ferryline.grpc_server.client.options import Connection, Retry, Tls, Token
+from ferryline.grpc_server.client.steps import REPLIES, SERVICE, STREAM, Ask, Conversations, Steps, to_request
+from ferryline.protos.grpc_service_pb2 import ModelInferRequest, ModelStreamInferResponse
 
 SENT_AHEAD = 32
 """Requests of `Stream.answers` that are under way at once."""

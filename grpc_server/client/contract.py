@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grpc_server import datatypes
-from grpc_server.client.errors import InputError
-from grpc_server.datatypes import Array, Datatype
-from protos.grpc_service_pb2 import ModelMetadataResponse
+from ferryline.grpc_server import datatypes
+from ferryline.grpc_server.client.errors import InputError
+from ferryline.grpc_server.datatypes import Array, Datatype
+from ferryline.protos.grpc_service_pb2 import ModelMetadataResponse
 
 FREE = -1
 

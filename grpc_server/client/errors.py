@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from grpc_server.client.retry_info import KEY, retry_seconds
-from registry.errors import FerryError
+from ferryline.grpc_server.client.retry_info import KEY, retry_seconds
+from ferryline.registry.errors import FerryError
 
 __all__ = [
     "AccessError",

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from grpc_server import datatypes
-from grpc_server.client.errors import InputError, UnreadableAnswerError, of_status
-from grpc_server.datatypes import Array
-from grpc_server.provenance import CHANNEL, DATA_AGE, DIGEST, GENERATION, PREFIX
-from grpc_server.tensors import decode_contents, decode_raw, encode_raw
-from protos.grpc_service_pb2 import (
+from ferryline.grpc_server import datatypes
+from ferryline.grpc_server.client.errors import InputError, UnreadableAnswerError, of_status
+from ferryline.grpc_server.datatypes import Array
+from ferryline.grpc_server.provenance import CHANNEL, DATA_AGE, DIGEST, GENERATION, PREFIX
+from ferryline.grpc_server.tensors import decode_contents, decode_raw, encode_raw
+from ferryline.protos.grpc_service_pb2 import (
     InferParameter,
     ModelInferRequest,
     ModelInferResponse,

@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc
 
-from grpc_server.client.errors import InferenceError
-from registry.errors import UsageError
+from ferryline.grpc_server.client.errors import InferenceError
+from ferryline.registry.errors import UsageError
 
 LARGEST_MESSAGE = 2**31 - 1
 

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from grpc_server.client.contract import Inputs, ModelInfo, as_arrays, fitted
-from grpc_server.client.errors import InferenceError, InputError, RequestRefusedError, TimedOutError
-from grpc_server.client.messages import Answer, Question, answer_of, request_of
-from grpc_server.client.options import Retry
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.client.contract import Inputs, ModelInfo, as_arrays, fitted
+from ferryline.grpc_server.client.errors import InferenceError, InputError, RequestRefusedError, TimedOutError
+from ferryline.grpc_server.client.messages import Answer, Question, answer_of, request_of
+from ferryline.grpc_server.client.options import Retry
+from ferryline.protos import grpc_service_pb2 as pb
 
 SERVICE = "inference.GRPCInferenceService"
 STREAM = "ModelStreamInfer"

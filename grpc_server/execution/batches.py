@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from grpc_server.datatypes import Array
+from ferryline.grpc_server.datatypes import Array
 
 Arrays = Mapping[str, Array]
 

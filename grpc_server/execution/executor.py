@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from grpc_server.datatypes import Array
-from grpc_server.errors import DeadlineExceededError, NotReadyError, OverloadedError
-from grpc_server.execution.job import Job, Ran, group_of
-from grpc_server.execution.line import Line
-from grpc_server.execution.policy import UNBATCHED, BatchPolicy, ExecutionPolicy, retry_after
-from grpc_server.execution.running import Performed, perform
-from grpc_server.offering import Offering
-from model_runtime.session import RunStop
+from ferryline.grpc_server.datatypes import Array
+from ferryline.grpc_server.errors import DeadlineExceededError, NotReadyError, OverloadedError
+from ferryline.grpc_server.execution.job import Job, Ran, group_of
+from ferryline.grpc_server.execution.line import Line
+from ferryline.grpc_server.execution.policy import UNBATCHED, BatchPolicy, ExecutionPolicy, retry_after
+from ferryline.grpc_server.execution.running import Performed, perform
+from ferryline.grpc_server.offering import Offering
+from ferryline.model_runtime.session import RunStop
 
 PACE_WEIGHT = 0.25
 CLOSED = "the server is stopping and runs no more models; ask another one"

@@ -7,9 +7,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from grpc_server.datatypes import Array, held_bytes
-from grpc_server.offering import Offering
-from model_runtime.session import RunStop
+from ferryline.grpc_server.datatypes import Array, held_bytes
+from ferryline.grpc_server.offering import Offering
+from ferryline.model_runtime.session import RunStop
 
 
 class Ran(NamedTuple):

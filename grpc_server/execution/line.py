@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from grpc_server.execution.policy import BatchPolicy
+from ferryline.grpc_server.execution.policy import BatchPolicy
 
 
 class Waiting(Protocol):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from registry.errors import UsageError
+from ferryline.registry.errors import UsageError
 
 SHORTEST_RETRY = 0.05
 LONGEST_RETRY = 60.0

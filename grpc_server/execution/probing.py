@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from time import thread_time_ns
 
-from grpc_server.execution.costs import RunCosts
-from model_runtime.golden import zeros
-from model_runtime.session import OnnxSession
-from registry.documents import ModelFacts
+from ferryline.grpc_server.execution.costs import RunCosts
+from ferryline.model_runtime.golden import zeros
+from ferryline.model_runtime.session import OnnxSession
+from ferryline.registry.documents import ModelFacts
 
 ROUNDS = 3
 LONG_NS = 5_000_000

@@ -10,12 +10,12 @@ from time import perf_counter_ns, thread_time_ns
 import numpy as np
 import structlog
 
-from grpc_server.datatypes import Array
-from grpc_server.errors import InvalidRequestError, NotReadyError
-from grpc_server.execution.batches import alike, joined, split
-from grpc_server.execution.job import Job
-from grpc_server.offering import Offering
-from model_runtime.session import RunStop
+from ferryline.grpc_server.datatypes import Array
+from ferryline.grpc_server.errors import InvalidRequestError, NotReadyError
+from ferryline.grpc_server.execution.batches import alike, joined, split
+from ferryline.grpc_server.execution.job import Job
+from ferryline.grpc_server.offering import Offering
+from ferryline.model_runtime.session import RunStop
 
 log = structlog.get_logger(__name__)
 

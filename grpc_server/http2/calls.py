@@ -15,14 +15,14 @@ from typing import Any, Protocol
 
 import grpc
 
-from grpc_server.call import Call
-from grpc_server.errors import InvalidRequestError, RequestError, TooLargeError, UnsupportedError
-from grpc_server.http2.connection import Connection, Stream
-from grpc_server.http2.errors import Code
-from grpc_server.http2.messages import PREFIX_BYTES, MessageReader, framed, only_message
-from grpc_server.http2.metadata import HEAD, Pairs, failed_trailers, ok_trailers
-from grpc_server.packing import FIRST_BYTES, Unpacker
-from grpc_server.provenance import Provenance
+from ferryline.grpc_server.call import Call
+from ferryline.grpc_server.errors import InvalidRequestError, RequestError, TooLargeError, UnsupportedError
+from ferryline.grpc_server.http2.connection import Connection, Stream
+from ferryline.grpc_server.http2.errors import Code
+from ferryline.grpc_server.http2.messages import PREFIX_BYTES, MessageReader, framed, only_message
+from ferryline.grpc_server.http2.metadata import HEAD, Pairs, failed_trailers, ok_trailers
+from ferryline.grpc_server.packing import FIRST_BYTES, Unpacker
+from ferryline.grpc_server.provenance import Provenance
 
 DEADLINE_TEXT = "the deadline passed before there was an answer"
 

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from grpc_server.http2 import frames
-from grpc_server.http2.errors import Code, ConnectionFaultError
-from grpc_server.http2.fields import MOST_FIELD_BYTES, Block, FieldReader, Fields, FieldWriter
-from grpc_server.http2.frames import Kind, Setting
+from ferryline.grpc_server.http2 import frames
+from ferryline.grpc_server.http2.errors import Code, ConnectionFaultError
+from ferryline.grpc_server.http2.fields import MOST_FIELD_BYTES, Block, FieldReader, Fields, FieldWriter
+from ferryline.grpc_server.http2.frames import Kind, Setting
 
 STREAM_WINDOW = 2**20
 """Bytes of one stream that may come before they are taken."""

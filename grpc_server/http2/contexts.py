@@ -14,9 +14,9 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from grpc_server.errors import InvalidRequestError, RequestError, TooLargeError
-from grpc_server.http2.calls import TaskCall, answer_too_large
-from grpc_server.http2.metadata import Pairs
+from ferryline.grpc_server.errors import InvalidRequestError, RequestError, TooLargeError
+from ferryline.grpc_server.http2.calls import TaskCall, answer_too_large
+from ferryline.grpc_server.http2.metadata import Pairs
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
-from grpc_server.http2.errors import Code, ConnectionFaultError
+from ferryline.grpc_server.http2.errors import Code, ConnectionFaultError
 
 Fields = list[tuple[bytes, bytes]]
 Block = tuple[tuple[str, str | bytes], ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from struct import Struct
 
-from grpc_server.http2.errors import Code, ConnectionFaultError
+from ferryline.grpc_server.http2.errors import Code, ConnectionFaultError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD_BYTES = 9

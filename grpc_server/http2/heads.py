@@ -6,8 +6,15 @@ from typing import NamedTuple
 
 import grpc
 
-from grpc_server.http2.fields import Block, Fields
-from grpc_server.http2.metadata import ENCODINGS, HEAD, NOT_GRPC, NOT_POST, failed_trailers, seconds_of
+from ferryline.grpc_server.http2.fields import Block, Fields
+from ferryline.grpc_server.http2.metadata import (
+    ENCODINGS,
+    HEAD,
+    NOT_GRPC,
+    NOT_POST,
+    failed_trailers,
+    seconds_of,
+)
 
 _GRPC = b"application/grpc"
 

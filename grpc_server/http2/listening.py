@@ -11,15 +11,15 @@ from typing import Any, cast
 import grpc
 import structlog
 
-from grpc_server.errors import RequestError
-from grpc_server.http2.calls import Aborted, Answer, DirectCall, TaskCall
-from grpc_server.http2.connection import Connection, Stream
-from grpc_server.http2.contexts import CallDetails, find_handler, serve_call
-from grpc_server.http2.errors import ConnectionFaultError
-from grpc_server.http2.fields import Block
-from grpc_server.http2.heads import Head
-from grpc_server.http2.metadata import HEAD, failed_trailers, metadata_in
-from grpc_server.packing import Unpacker
+from ferryline.grpc_server.errors import RequestError
+from ferryline.grpc_server.http2.calls import Aborted, Answer, DirectCall, TaskCall
+from ferryline.grpc_server.http2.connection import Connection, Stream
+from ferryline.grpc_server.http2.contexts import CallDetails, find_handler, serve_call
+from ferryline.grpc_server.http2.errors import ConnectionFaultError
+from ferryline.grpc_server.http2.fields import Block
+from ferryline.grpc_server.http2.heads import Head
+from ferryline.grpc_server.http2.metadata import HEAD, failed_trailers, metadata_in
+from ferryline.grpc_server.packing import Unpacker
 
 GREETING_SECONDS = 20.0
 """A connection that has said nothing by then is closed."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from grpc_server.errors import InvalidRequestError, TooLargeError
+from ferryline.grpc_server.errors import InvalidRequestError, TooLargeError
 
 _PREFIX = Struct(">BI")
 PREFIX_BYTES = _PREFIX.size

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote
 
-from grpc_server.http2.fields import Block, Fields
+from ferryline.grpc_server.http2.fields import Block, Fields
 
 Pairs = tuple[tuple[str, str | bytes], ...]
 """Metadata as grpcio has it: bytes for names that end in `-bin`, else text."""

@@ -8,12 +8,12 @@ from typing import Any
 
 from aiohttp import web
 
-from grpc_server.errors import RequestError
-from grpc_server.http_mirror.faults import status_of
-from grpc_server.observation.record import HTTP, CallRecord, Observer, wanting
-from grpc_server.observing import TRACE_PARENT
-from grpc_server.provenance import GENERATION_KEY, VERSION_KEY
-from grpc_server.security.guard import HEADER, Guard
+from ferryline.grpc_server.errors import RequestError
+from ferryline.grpc_server.http_mirror.faults import status_of
+from ferryline.grpc_server.observation.record import HTTP, CallRecord, Observer, wanting
+from ferryline.grpc_server.observing import TRACE_PARENT
+from ferryline.grpc_server.provenance import GENERATION_KEY, VERSION_KEY
+from ferryline.grpc_server.security.guard import HEADER, Guard
 
 Answer = Callable[[web.Request], Awaitable[web.Response]]
 

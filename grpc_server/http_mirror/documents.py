@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 from google.protobuf.message import Message
 
-from grpc_server.errors import InvalidRequestError, shortened
-from protos.grpc_service_pb2 import InferParameter
+from ferryline.grpc_server.errors import InvalidRequestError, shortened
+from ferryline.protos.grpc_service_pb2 import InferParameter
 
 _INT64 = range(-(2**63), 2**63)
 _UINT64 = range(2**64)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from grpc_server.datatypes import Array, Datatype
-from grpc_server.tensors import encode_raw, require_count
+from ferryline.grpc_server.datatypes import Array, Datatype
+from ferryline.grpc_server.tensors import encode_raw, require_count
 
 _WORDS = {bool: "a boolean", int: "a whole number", float: "a number", str: "a string"}
 _MOST_DIMENSIONS = 32

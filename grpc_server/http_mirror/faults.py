@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from grpc_server.errors import (
+from ferryline.grpc_server.errors import (
     ControlRefusedError,
     DeadlineExceededError,
     ForbiddenError,
@@ -28,7 +28,7 @@ from grpc_server.errors import (
     UnauthenticatedError,
     UnsupportedError,
 )
-from grpc_server.handlers import NAME
+from ferryline.grpc_server.handlers import NAME
 
 JSON = "application/json"
 
@@ -87,7 +87,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         if isinstance(error, OverloadedError):
             response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         elif isinstance(error, UnauthenticatedError):
-            response.headers["WWW-Authenticate"] = 'Bearer realm="modelferry"'
+            response.headers["WWW-Authenticate"] = 'Bearer realm="ferryline"'
         return response
     except web.HTTPException as error:
         return json_response({"error": _words(request, error)}, error.status)

@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-from grpc_server import datatypes
-from grpc_server.errors import InvalidRequestError, shortened
-from grpc_server.http_mirror.documents import (
+from ferryline.grpc_server import datatypes
+from ferryline.grpc_server.errors import InvalidRequestError, shortened
+from ferryline.grpc_server.http_mirror.documents import (
     as_list,
     as_object,
     as_text,
@@ -23,9 +23,9 @@ from grpc_server.http_mirror.documents import (
     read_json,
     read_parameters,
 )
-from grpc_server.http_mirror.elements import json_elements, raw_from_json
-from grpc_server.tensors import decode_raw
-from protos.grpc_service_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
+from ferryline.grpc_server.http_mirror.elements import json_elements, raw_from_json
+from ferryline.grpc_server.tensors import decode_raw
+from ferryline.protos.grpc_service_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 

@@ -11,15 +11,20 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from google.protobuf.message import Message
 
-from grpc_server.endpoint import Endpoint
-from grpc_server.errors import InvalidRequestError
-from grpc_server.http_mirror.admission import REQUEST_ID, Answer, HttpAdmission
-from grpc_server.http_mirror.documents import as_object, message_json, read_json
-from grpc_server.http_mirror.faults import JSON, json_response
-from grpc_server.http_mirror.inference import HEADER_LENGTH, HttpInference, read_inference, write_reply
-from grpc_server.inference import AT_ONCE_BYTES
-from grpc_server.provenance import Provenance
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.endpoint import Endpoint
+from ferryline.grpc_server.errors import InvalidRequestError
+from ferryline.grpc_server.http_mirror.admission import REQUEST_ID, Answer, HttpAdmission
+from ferryline.grpc_server.http_mirror.documents import as_object, message_json, read_json
+from ferryline.grpc_server.http_mirror.faults import JSON, json_response
+from ferryline.grpc_server.http_mirror.inference import (
+    HEADER_LENGTH,
+    HttpInference,
+    read_inference,
+    write_reply,
+)
+from ferryline.grpc_server.inference import AT_ONCE_BYTES
+from ferryline.grpc_server.provenance import Provenance
+from ferryline.protos import grpc_service_pb2 as pb
 
 BINARY = "application/octet-stream"
 

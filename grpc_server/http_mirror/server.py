@@ -11,14 +11,14 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from grpc_server.endpoint import Endpoint
-from grpc_server.http_mirror.admission import HttpAdmission
-from grpc_server.http_mirror.faults import in_words, reports
-from grpc_server.http_mirror.routes import Detail, Routes
-from grpc_server.observation.record import Observer
-from grpc_server.security.setup import NO_SECURITY, Security
-from grpc_server.security.tls import ssl_context
-from registry.errors import UsageError
+from ferryline.grpc_server.endpoint import Endpoint
+from ferryline.grpc_server.http_mirror.admission import HttpAdmission
+from ferryline.grpc_server.http_mirror.faults import in_words, reports
+from ferryline.grpc_server.http_mirror.routes import Detail, Routes
+from ferryline.grpc_server.observation.record import Observer
+from ferryline.grpc_server.security.setup import NO_SECURITY, Security
+from ferryline.grpc_server.security.tls import ssl_context
+from ferryline.registry.errors import UsageError
 
 HTTP_1 = "http/1.1"
 

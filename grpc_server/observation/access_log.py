@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from grpc_server.observation.record import CallRecord
+from ferryline.grpc_server.observation.record import CallRecord
 
 MOST_FAILURES = 100
 """Lines a second for calls that failed, so that a caller who goes on failing cannot fill the disk."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grpc_server.packing import beginning
+from ferryline.grpc_server.packing import beginning
 
 _LONGEST = 200
 _LENGTH_DELIMITED = 2

@@ -1,4 +1,4 @@
-"""A span for each call, by OpenTelemetry: `pip install modelferry[otel]`.
+"""A span for each call, by OpenTelemetry: `pip install ferryline[otel]`.
 
 Where spans go, how many and under which name is for the variables that every program with OpenTelemetry
 knows: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and so on.
@@ -11,9 +11,9 @@ import threading
 from importlib.metadata import version
 from typing import Any
 
-from grpc_server.endpoint import SERVICE
-from grpc_server.observation.record import GRPC, CallRecord
-from registry.errors import UsageError
+from ferryline.grpc_server.endpoint import SERVICE
+from ferryline.grpc_server.observation.record import GRPC, CallRecord
+from ferryline.registry.errors import UsageError
 
 _NS = 1_000_000_000
 NAME = "ferry-server"
@@ -32,7 +32,7 @@ class Traces:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self._provider = provider
-        self._tracer = provider.get_tracer("modelferry", version("modelferry"))
+        self._tracer = provider.get_tracer("ferryline", version("ferryline"))
         self._propagator = TraceContextTextMapPropagator()
         self._kind = SpanKind.SERVER
         self._error = Status(StatusCode.ERROR)
@@ -90,7 +90,7 @@ def exporting_traces() -> Traces:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        raise UsageError("traces need OpenTelemetry: pip install 'modelferry[otel]'") from error
+        raise UsageError("traces need OpenTelemetry: pip install 'ferryline[otel]'") from error
     own = {} if "OTEL_SERVICE_NAME" in os.environ else {SERVICE_NAME: NAME}
     provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

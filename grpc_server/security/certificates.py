@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.documents import utc_now
-from registry.errors import UsageError
+from ferryline.registry.documents import utc_now
+from ferryline.registry.errors import UsageError
 
 if TYPE_CHECKING:
     from cryptography import x509

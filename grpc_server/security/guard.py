@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
-from grpc_server.errors import ForbiddenError, UnauthenticatedError, shortened
-from grpc_server.security.rights import rights_for
-from grpc_server.security.tokens import TokenEntry, Tokens
-from registry.documents import utc_now
+from ferryline.grpc_server.errors import ForbiddenError, UnauthenticatedError, shortened
+from ferryline.grpc_server.security.rights import rights_for
+from ferryline.grpc_server.security.tokens import TokenEntry, Tokens
+from ferryline.registry.documents import utc_now
 
 HEADER = "authorization"
 _SCHEME = "bearer "

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from grpc_server.security.setup import Security
+from ferryline.grpc_server.security.setup import Security
 
 
 class SecurityCollector(Collector):

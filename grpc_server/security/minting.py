@@ -6,12 +6,12 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from grpc_server.security.rights import Right
-from grpc_server.security.tokens import add_to_file, make_token
-from registry.cli.output import note
-from registry.documents import utc_now
-from registry.durations import parse_duration
-from registry.errors import UsageError
+from ferryline.grpc_server.security.rights import Right
+from ferryline.grpc_server.security.tokens import add_to_file, make_token
+from ferryline.registry.cli.output import note
+from ferryline.registry.documents import utc_now
+from ferryline.registry.durations import parse_duration
+from ferryline.registry.errors import UsageError
 
 
 def mint(name: str, rights: str, span: str | None, file: Path | None) -> None:

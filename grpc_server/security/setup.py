@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from grpc_server.reloading import Reloaded
-from grpc_server.security.certificates import CertificateFiles, Certificates
-from grpc_server.security.guard import Guard
-from grpc_server.security.tokens import Tokens, parse_tokens
-from grpc_server.settings import ServerSettings
-from registry.errors import UsageError
+from ferryline.grpc_server.reloading import Reloaded
+from ferryline.grpc_server.security.certificates import CertificateFiles, Certificates
+from ferryline.grpc_server.security.guard import Guard
+from ferryline.grpc_server.security.tokens import Tokens, parse_tokens
+from ferryline.grpc_server.settings import ServerSettings
+from ferryline.registry.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import os
 import ssl
 from collections.abc import Callable
 
-from grpc_server.security.certificates import Certificates
+from ferryline.grpc_server.security.certificates import Certificates
 
 Current = Callable[[], Certificates]
 """Gives what is in force."""

@@ -24,9 +24,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from grpc_server.reloading import read_file
-from grpc_server.security.rights import Right
-from registry.errors import ConflictError, UsageError
+from ferryline.grpc_server.reloading import read_file
+from ferryline.grpc_server.security.rights import Right
+from ferryline.registry.errors import ConflictError, UsageError
 
 PREFIX = "ferry_"
 """Of every token made here, so that tools that look for leaked secrets can find it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic, Protocol, TypeVar
 
-from grpc_server.shadowing.policy import BacklogLimits
+from ferryline.grpc_server.shadowing.policy import BacklogLimits
 
 
 class Sized(Protocol):

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from grpc_server.datatypes import Array
-from registry.documents import Role, TensorSpec
+from ferryline.grpc_server.datatypes import Array
+from ferryline.registry.documents import Role, TensorSpec
 
 _NUMBERS = "fiub"
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from grpc_server.shadowing.comparison import Distance, Failure, Labels
+from ferryline.grpc_server.shadowing.comparison import Distance, Failure, Labels
 
 BOUNDS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.25, 0.5, 1.0, 10.0, 100.0)
 """Upper bounds of the histogram of differences; the last bucket has none."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from grpc_server.shadowing.counters import BOUNDS, OutputCounters, PairCounters, cumulated
-from grpc_server.shadowing.sampling import Shadow
+from ferryline.grpc_server.shadowing.counters import BOUNDS, OutputCounters, PairCounters, cumulated
+from ferryline.grpc_server.shadowing.sampling import Shadow
 
 NS = 1e9
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from registry.errors import UsageError
-from registry.names import ModelReference
+from ferryline.registry.errors import UsageError
+from ferryline.registry.names import ModelReference
 
 MIB = 2**20
 

@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from grpc_server.channels import FollowedChannel
-from grpc_server.datatypes import Array, held_bytes
-from grpc_server.offering import Offering
-from grpc_server.shadowing.backlog import Backlog
-from grpc_server.shadowing.comparison import is_measured
-from grpc_server.shadowing.counters import PairCounters
-from grpc_server.shadowing.policy import BacklogLimits, ShadowPolicy
-from model_runtime.session import OnnxSession
-from registry.contract import contract_break
-from registry.documents import Manifest
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.datatypes import Array, held_bytes
+from ferryline.grpc_server.offering import Offering
+from ferryline.grpc_server.shadowing.backlog import Backlog
+from ferryline.grpc_server.shadowing.comparison import is_measured
+from ferryline.grpc_server.shadowing.counters import PairCounters
+from ferryline.grpc_server.shadowing.policy import BacklogLimits, ShadowPolicy
+from ferryline.model_runtime.session import OnnxSession
+from ferryline.registry.contract import contract_break
+from ferryline.registry.documents import Manifest
 
 KEPT_PAIRS = 16
 """Pairs of versions that are counted; each is a handful of time series."""

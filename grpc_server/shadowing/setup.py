@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-from grpc_server.channels import FollowedChannel
-from grpc_server.settings import ServerSettings
-from grpc_server.shadowing.sampling import Shadow
-from grpc_server.shadowing.telling import shadow_readiness
-from grpc_server.shadowing.worker import ShadowWorker
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.settings import ServerSettings
+from ferryline.grpc_server.shadowing.sampling import Shadow
+from ferryline.grpc_server.shadowing.telling import shadow_readiness
+from ferryline.grpc_server.shadowing.worker import ShadowWorker
 
 BLOCK = "ferry_shadow"
 """Where readiness tells of shadows."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import structlog
 
-from grpc_server.shadowing.counters import PairCounters
-from grpc_server.shadowing.sampling import Shadow
+from ferryline.grpc_server.shadowing.counters import PairCounters
+from ferryline.grpc_server.shadowing.sampling import Shadow
 
 INTERVAL = 60.0
 """Seconds between two lines about the same pair of versions."""

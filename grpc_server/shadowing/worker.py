@@ -11,10 +11,10 @@ from time import thread_time_ns
 
 import structlog
 
-from grpc_server.shadowing.comparison import Failure, compare
-from grpc_server.shadowing.sampling import Sample, Shadow
-from grpc_server.shadowing.telling import MinuteLog
-from model_runtime.session import OnnxSession, RunStop
+from ferryline.grpc_server.shadowing.comparison import Failure, compare
+from ferryline.grpc_server.shadowing.sampling import Sample, Shadow
+from ferryline.grpc_server.shadowing.telling import MinuteLog
+from ferryline.model_runtime.session import OnnxSession, RunStop
 
 PAUSE = 0.02
 """Seconds between two looks when nothing waits; to be woken would cost the event loop more than all else."""

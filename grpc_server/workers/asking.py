@@ -6,9 +6,9 @@ import asyncio
 import itertools
 from collections.abc import Callable, Mapping
 
-from grpc_server.call import Call
-from grpc_server.counters import VersionCounters, merged
-from grpc_server.errors import (
+from ferryline.grpc_server.call import Call
+from ferryline.grpc_server.counters import VersionCounters, merged
+from ferryline.grpc_server.errors import (
     ControlRefusedError,
     InvalidRequestError,
     NotReadyError,
@@ -16,9 +16,9 @@ from grpc_server.errors import (
     RequestError,
     UnsupportedError,
 )
-from grpc_server.model_statistics import Counted as CountedOf
-from grpc_server.models import FollowedModel
-from grpc_server.workers.messages import (
+from ferryline.grpc_server.model_statistics import Counted as CountedOf
+from ferryline.grpc_server.models import FollowedModel
+from ferryline.grpc_server.workers.messages import (
     Answered,
     Counts,
     Load,
@@ -29,7 +29,7 @@ from grpc_server.workers.messages import (
     Unloaded,
     Withdrawn,
 )
-from grpc_server.workers.rows import counters_of
+from ferryline.grpc_server.workers.rows import counters_of
 
 TOTALS_SECONDS = 5.0
 """How long the supervisor may take to ask all workers what they have counted."""

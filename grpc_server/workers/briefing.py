@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from grpc_server.workers.messages import (
+from ferryline.grpc_server.workers.messages import (
     Complete,
     Followed,
     Left,

@@ -10,13 +10,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from grpc_server.channels import FollowedChannel
-from grpc_server.counters import VersionCounters
-from grpc_server.workers.crew import Crew, Member
-from grpc_server.workers.messages import Counted, Counts
-from grpc_server.workers.rows import FIELDS
-from grpc_server.workers.sums import Joining, Sums
-from registry.errors import FerryError
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.counters import VersionCounters
+from ferryline.grpc_server.workers.crew import Crew, Member
+from ferryline.grpc_server.workers.messages import Counted, Counts
+from ferryline.grpc_server.workers.rows import FIELDS
+from ferryline.grpc_server.workers.sums import Joining, Sums
+from ferryline.registry.errors import FerryError
 
 _JOINED = {"pending": Joining.NOW, "last_ns": Joining.LATEST}
 

@@ -13,11 +13,11 @@ from typing import Protocol
 
 import structlog
 
-from grpc_server.workers import restarts, rounds
-from grpc_server.workers.briefing import Briefing
-from grpc_server.workers.framing import FrameError
-from grpc_server.workers.link import Link
-from grpc_server.workers.messages import (
+from ferryline.grpc_server.workers import restarts, rounds
+from ferryline.grpc_server.workers.briefing import Briefing
+from ferryline.grpc_server.workers.framing import FrameError
+from ferryline.grpc_server.workers.link import Link
+from ferryline.grpc_server.workers.messages import (
     TO_SUPERVISOR,
     Begin,
     Count,
@@ -36,10 +36,10 @@ from grpc_server.workers.messages import (
     ToWorker,
     Unable,
 )
-from grpc_server.workers.restarts import Deaths
-from grpc_server.workers.rounds import Objection, Round, Verdict
-from grpc_server.workers.spawning import spawn
-from registry.errors import FerryError, UsageError
+from ferryline.grpc_server.workers.restarts import Deaths
+from ferryline.grpc_server.workers.rounds import Objection, Round, Verdict
+from ferryline.grpc_server.workers.spawning import spawn
+from ferryline.registry.errors import FerryError, UsageError
 
 COUNT_SECONDS = 1.0
 """How long is waited for what workers have counted."""

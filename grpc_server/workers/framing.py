@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from registry.errors import FerryError
+from ferryline.registry.errors import FerryError
 
 LENGTH_BYTES = 4
 LONGEST = 64 * 2**20

@@ -12,21 +12,30 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from grpc_server.channels import FollowedChannel, Need
-from grpc_server.workers.crew import Crew
-from grpc_server.workers.messages import Followed, Left, Offer, Prepare, Release, Told, ToWorker, Warm
-from grpc_server.workers.rounds import Agreed, Deadly, Objected, Objection, Verdict
-from model_runtime.follower import Follower
-from model_runtime.follower.rules import Refusal
-from model_runtime.follower.stages import vanished
-from model_runtime.memory import session_bytes
-from model_runtime.served import ServedModel
-from registry.documents import ChannelEntry, Manifest
-from registry.errors import FerryError, RefusedError
+from ferryline.grpc_server.channels import FollowedChannel, Need
+from ferryline.grpc_server.workers.crew import Crew
+from ferryline.grpc_server.workers.messages import (
+    Followed,
+    Left,
+    Offer,
+    Prepare,
+    Release,
+    Told,
+    ToWorker,
+    Warm,
+)
+from ferryline.grpc_server.workers.rounds import Agreed, Deadly, Objected, Objection, Verdict
+from ferryline.model_runtime.follower import Follower
+from ferryline.model_runtime.follower.rules import Refusal
+from ferryline.model_runtime.follower.stages import vanished
+from ferryline.model_runtime.memory import session_bytes
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.documents import ChannelEntry, Manifest
+from ferryline.registry.errors import FerryError, RefusedError
 
 if TYPE_CHECKING:
-    from grpc_server.offering import Offering
-    from model_runtime.session import OnnxSession
+    from ferryline.grpc_server.offering import Offering
+    from ferryline.model_runtime.session import OnnxSession
 
 LOAD_SECONDS = 120.0
 """How long a worker may take to load a version that the gate has passed."""

@@ -11,11 +11,11 @@ from typing import cast
 
 import structlog
 
-from grpc_server.channels import FollowedChannel, Need
-from grpc_server.counters import VersionCounters
-from grpc_server.models import Models
-from grpc_server.offering import Offering
-from grpc_server.workers.messages import (
+from ferryline.grpc_server.channels import FollowedChannel, Need
+from ferryline.grpc_server.counters import VersionCounters
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.offering import Offering
+from ferryline.grpc_server.workers.messages import (
     Complete,
     Done,
     Failed,
@@ -30,15 +30,15 @@ from grpc_server.workers.messages import (
     ToWorker,
     Warm,
 )
-from model_runtime.follower import Follower, FollowerObserver
-from model_runtime.follower.loading import LocalLoader
-from model_runtime.follower.rules import Phase
-from model_runtime.memory import release_free_memory
-from model_runtime.served import Canary, ServedModel
-from registry.canary import CanarySplit
-from registry.documents import ServedModelReport, utc_now
-from registry.errors import FerryError, RefusedError
-from registry.names import ModelReference
+from ferryline.model_runtime.follower import Follower, FollowerObserver
+from ferryline.model_runtime.follower.loading import LocalLoader
+from ferryline.model_runtime.follower.rules import Phase
+from ferryline.model_runtime.memory import release_free_memory
+from ferryline.model_runtime.served import Canary, ServedModel
+from ferryline.registry.canary import CanarySplit
+from ferryline.registry.documents import ServedModelReport, utc_now
+from ferryline.registry.errors import FerryError, RefusedError
+from ferryline.registry.names import ModelReference
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter
 
-from grpc_server.workers.framing import Unframer, framed
-from grpc_server.workers.messages import Message, decode, encode
+from ferryline.grpc_server.workers.framing import Unframer, framed
+from ferryline.grpc_server.workers.messages import Message, decode, encode
 
 CHUNK = 2**18
 

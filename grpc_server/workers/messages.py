@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from grpc_server.workers.framing import FrameError
-from registry.documents import ChannelEntry, Manifest, ServedModelReport
+from ferryline.grpc_server.workers.framing import FrameError
+from ferryline.registry.documents import ChannelEntry, Manifest, ServedModelReport
 
 Counts = dict[str, dict[int, tuple[int, ...]]]
 """What is counted, by MODEL:CHANNEL and version, each in the order of the fields of `VersionCounters`."""

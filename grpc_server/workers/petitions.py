@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from grpc_server.call import Unbounded
-from grpc_server.control import ModelControl
-from grpc_server.errors import InvalidRequestError, RequestError
-from grpc_server.workers.crew import Crew, Member
-from grpc_server.workers.messages import (
+from ferryline.grpc_server.call import Unbounded
+from ferryline.grpc_server.control import ModelControl
+from ferryline.grpc_server.errors import InvalidRequestError, RequestError
+from ferryline.grpc_server.workers.crew import Crew, Member
+from ferryline.grpc_server.workers.messages import (
     Answered,
     Counts,
     Load,

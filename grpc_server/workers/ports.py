@@ -6,7 +6,7 @@ import contextlib
 import socket
 from collections.abc import Iterator
 
-from registry.errors import UsageError
+from ferryline.registry.errors import UsageError
 
 
 @contextlib.contextmanager

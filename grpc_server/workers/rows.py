@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
-from grpc_server.counters import VersionCounters
-from grpc_server.workers.messages import Counts
+from ferryline.grpc_server.counters import VersionCounters
+from ferryline.grpc_server.workers.messages import Counts
 
 Row = tuple[int, ...]
 

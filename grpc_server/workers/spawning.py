@@ -8,9 +8,9 @@ import socket
 import subprocess
 import sys
 
-from model_runtime.gate.spawning import import_path
+from ferryline.model_runtime.gate.spawning import import_path
 
-_MODULE = "grpc_server.workers.worker"
+_MODULE = "ferryline.grpc_server.workers.worker"
 
 
 async def spawn() -> tuple[asyncio.subprocess.Process, socket.socket]:

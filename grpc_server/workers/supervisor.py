@@ -15,27 +15,27 @@ import structlog
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from grpc_server.channels import FollowedChannel, Need
-from grpc_server.control import ExplicitModels, FixedModels, ModelControl
-from grpc_server.following import Following
-from grpc_server.metrics import ModelCollector
-from grpc_server.metrics_server import MetricsServer
-from grpc_server.models import Models
-from grpc_server.readiness import readiness
-from grpc_server.security.setup import security_of
-from grpc_server.settings import ControlMode, ServerSettings
-from grpc_server.signals import asked_to_stop
-from grpc_server.workers.counting import Tally, WorkerMetrics, WorkersCollector
-from grpc_server.workers.crew import COUNT_SECONDS, Crew, Member, first_of
-from grpc_server.workers.leading import CrewLoader, Lead, LeadChannel
-from grpc_server.workers.messages import Begin, Complete, Count, Counted, Counts, ToSupervisor
-from grpc_server.workers.petitions import Petitions
-from grpc_server.workers.ports import reserved
-from grpc_server.workers.watching import watch
-from model_runtime.follower import Follower
-from registry.catalogue import Registry
-from registry.errors import UsageError
-from registry.opening import open_registry
+from ferryline.grpc_server.channels import FollowedChannel, Need
+from ferryline.grpc_server.control import ExplicitModels, FixedModels, ModelControl
+from ferryline.grpc_server.following import Following
+from ferryline.grpc_server.metrics import ModelCollector
+from ferryline.grpc_server.metrics_server import MetricsServer
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.readiness import readiness
+from ferryline.grpc_server.security.setup import security_of
+from ferryline.grpc_server.settings import ControlMode, ServerSettings
+from ferryline.grpc_server.signals import asked_to_stop
+from ferryline.grpc_server.workers.counting import Tally, WorkerMetrics, WorkersCollector
+from ferryline.grpc_server.workers.crew import COUNT_SECONDS, Crew, Member, first_of
+from ferryline.grpc_server.workers.leading import CrewLoader, Lead, LeadChannel
+from ferryline.grpc_server.workers.messages import Begin, Complete, Count, Counted, Counts, ToSupervisor
+from ferryline.grpc_server.workers.petitions import Petitions
+from ferryline.grpc_server.workers.ports import reserved
+from ferryline.grpc_server.workers.watching import watch
+from ferryline.model_runtime.follower import Follower
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.errors import UsageError
+from ferryline.registry.opening import open_registry
 
 COUNT_INTERVAL = 1.0
 """Seconds between two counts that nobody asked for; what a worker that dies had counted since is lost."""

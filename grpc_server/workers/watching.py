@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from grpc_server.workers.messages import Count
+from ferryline.grpc_server.workers.messages import Count
 
 LONGEST_TURN = 5.0
 """More than that between two looks was spent by a supervisor that stood still, and is held against nobody."""

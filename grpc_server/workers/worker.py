@@ -1,4 +1,4 @@
-"""A worker process: `python -m grpc_server.workers.worker FD`, started by a supervisor and by nobody else."""
+"""A worker process: `python -m ferryline.grpc_server.workers.worker FD`, which only a supervisor starts."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ import uvloop
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
-from grpc_server.channels import Need
-from grpc_server.control import FixedModels, ModelControl
-from grpc_server.models import Models
-from grpc_server.process import Server, favour_requests, observers_of, reloading
-from grpc_server.security.setup import security_of
-from grpc_server.settings import ControlMode, ServerSettings
-from grpc_server.shadowing.setup import Shadows
-from grpc_server.signals import asked_to_stop
-from grpc_server.workers.asking import Asking
-from grpc_server.workers.led import LedChannel, LedModels
-from grpc_server.workers.link import Link
-from grpc_server.workers.messages import (
+from ferryline.grpc_server.channels import Need
+from ferryline.grpc_server.control import FixedModels, ModelControl
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.process import Server, favour_requests, observers_of, reloading
+from ferryline.grpc_server.security.setup import security_of
+from ferryline.grpc_server.settings import ControlMode, ServerSettings
+from ferryline.grpc_server.shadowing.setup import Shadows
+from ferryline.grpc_server.signals import asked_to_stop
+from ferryline.grpc_server.workers.asking import Asking
+from ferryline.grpc_server.workers.led import LedChannel, LedModels
+from ferryline.grpc_server.workers.link import Link
+from ferryline.grpc_server.workers.messages import (
     TO_WORKER,
     Begin,
     Count,
@@ -41,10 +41,10 @@ from grpc_server.workers.messages import (
     ToWorker,
     Unable,
 )
-from grpc_server.workers.rows import Changes, row_of
-from registry.cli.edge import ExitCode
-from registry.errors import FerryError
-from registry.logs import configure_logs
+from ferryline.grpc_server.workers.rows import Changes, row_of
+from ferryline.registry.cli.edge import ExitCode
+from ferryline.registry.errors import FerryError
+from ferryline.registry.logs import configure_logs
 
 log = structlog.get_logger(__name__)
 

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import structlog
 
-from model_runtime.follower import rules
-from model_runtime.follower.performer import Performer
-from model_runtime.follower.stages import Loader
-from model_runtime.follower.trusted import WHOLE_INTERVAL
-from model_runtime.identity import consumer_name
-from model_runtime.memory import release_free_memory
-from model_runtime.pool import WarmLimits, WarmPool, WarmShelf
-from model_runtime.served import ServedModel
-from registry.catalogue import Registry
-from registry.documents import ChannelEntry, ModelFacts, Operation, ServedModelReport, utc_now
-from registry.errors import FerryError, RefusedError
-from registry.names import DEFAULT_CHANNEL
-from registry.ratchet import Ratchet
+from ferryline.model_runtime.follower import rules
+from ferryline.model_runtime.follower.performer import Performer
+from ferryline.model_runtime.follower.stages import Loader
+from ferryline.model_runtime.follower.trusted import WHOLE_INTERVAL
+from ferryline.model_runtime.identity import consumer_name
+from ferryline.model_runtime.memory import release_free_memory
+from ferryline.model_runtime.pool import WarmLimits, WarmPool, WarmShelf
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.documents import ChannelEntry, ModelFacts, Operation, ServedModelReport, utc_now
+from ferryline.registry.errors import FerryError, RefusedError
+from ferryline.registry.names import DEFAULT_CHANNEL
+from ferryline.registry.ratchet import Ratchet
 
 log = structlog.get_logger(__name__)
 
@@ -382,7 +382,7 @@ class Follower:
 
 def _local_loader() -> Loader:
     # imported here: a process that has others load needs no ONNX Runtime
-    from model_runtime.follower.loading import LocalLoader
+    from ferryline.model_runtime.follower.loading import LocalLoader
 
     return LocalLoader()
 

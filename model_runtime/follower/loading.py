@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model_runtime.follower.stages import vanished
-from model_runtime.golden import check_golden_rows, warm_up
-from model_runtime.session import OnnxSession
-from registry.documents import ChannelEntry, Manifest
-from registry.errors import RefusedError
+from ferryline.model_runtime.follower.stages import vanished
+from ferryline.model_runtime.golden import check_golden_rows, warm_up
+from ferryline.model_runtime.session import OnnxSession
+from ferryline.registry.documents import ChannelEntry, Manifest
+from ferryline.registry.errors import RefusedError
 
 
 class LocalLoader:

@@ -10,17 +10,17 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-from model_runtime.cache import BlobCache
-from model_runtime.follower import rules
-from model_runtime.follower.stages import Candidate, Kept, Loader, Part, Stages
-from model_runtime.follower.trusted import WHOLE_INTERVAL, TrustedChannel
-from model_runtime.pool import WarmPool
-from model_runtime.served import Canary, ServedModel
-from registry.canary import CanarySplit
-from registry.catalogue import Registry
-from registry.documents import ChannelEntry, ModelFacts, utc_now
-from registry.errors import RefusedError
-from registry.ratchet import Ratchet
+from ferryline.model_runtime.cache import BlobCache
+from ferryline.model_runtime.follower import rules
+from ferryline.model_runtime.follower.stages import Candidate, Kept, Loader, Part, Stages
+from ferryline.model_runtime.follower.trusted import WHOLE_INTERVAL, TrustedChannel
+from ferryline.model_runtime.pool import WarmPool
+from ferryline.model_runtime.served import Canary, ServedModel
+from ferryline.registry.canary import CanarySplit
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.documents import ChannelEntry, ModelFacts, utc_now
+from ferryline.registry.errors import RefusedError
+from ferryline.registry.ratchet import Ratchet
 
 _FURTHEST_BACK = 10
 """How many older versions a newcomer tries before it waits for a newer one."""

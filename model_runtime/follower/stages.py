@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from model_runtime.cache import BlobCache
-from model_runtime.follower.rules import Phase
-from model_runtime.gate import Gate, load_gate_limits
-from model_runtime.served import ServedModel
-from registry.catalogue import Registry
-from registry.contract import contract_break
-from registry.digests import require_digest
-from registry.documents import ChannelEntry, Manifest, ModelFacts
-from registry.errors import (
+from ferryline.model_runtime.cache import BlobCache
+from ferryline.model_runtime.follower.rules import Phase
+from ferryline.model_runtime.gate import Gate, load_gate_limits
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.contract import contract_break
+from ferryline.registry.digests import require_digest
+from ferryline.registry.documents import ChannelEntry, Manifest, ModelFacts
+from ferryline.registry.errors import (
     BrokenChainError,
     CorruptDocumentError,
     DigestMismatchError,
@@ -27,7 +27,7 @@ from registry.errors import (
 )
 
 if TYPE_CHECKING:
-    from model_runtime.session import OnnxSession
+    from ferryline.model_runtime.session import OnnxSession
 
 _T = TypeVar("_T")
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from registry.channels import Channel
-from registry.documents import ChannelEntry, Operation
-from registry.errors import BrokenChainError
-from registry.ratchet import Mark, Ratchet
+from ferryline.registry.channels import Channel
+from ferryline.registry.documents import ChannelEntry, Operation
+from ferryline.registry.errors import BrokenChainError
+from ferryline.registry.ratchet import Mark, Ratchet
 
 WHOLE_INTERVAL = 30.0
 """Seconds between two looks at the end of the log, beyond its next entry."""

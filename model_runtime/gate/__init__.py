@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from model_runtime.gate.checks import static_checks
-    from model_runtime.gate.errors import GateUnavailableError
-    from model_runtime.gate.gate import Gate
-    from model_runtime.gate.keeper import GateKeeper
-    from model_runtime.gate.limits import GateLimits
-    from model_runtime.gate.settings import GateSettings, load_gate_limits
+    from ferryline.model_runtime.gate.checks import static_checks
+    from ferryline.model_runtime.gate.errors import GateUnavailableError
+    from ferryline.model_runtime.gate.gate import Gate
+    from ferryline.model_runtime.gate.keeper import GateKeeper
+    from ferryline.model_runtime.gate.limits import GateLimits
+    from ferryline.model_runtime.gate.settings import GateSettings, load_gate_limits
 
 __all__ = [
     "Gate",

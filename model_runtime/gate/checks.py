@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from onnx import ModelProto
 
-from model_runtime.gate.external_data import check_external_data
-from model_runtime.gate.functions import check_functions
-from model_runtime.gate.limits import GateLimits
-from model_runtime.gate.operators import check_control_flow, check_operators
-from model_runtime.gate.shapes import check_shapes, check_sparse
-from model_runtime.gate.sizes import check_nodes
+from ferryline.model_runtime.gate.external_data import check_external_data
+from ferryline.model_runtime.gate.functions import check_functions
+from ferryline.model_runtime.gate.limits import GateLimits
+from ferryline.model_runtime.gate.operators import check_control_flow, check_operators
+from ferryline.model_runtime.gate.shapes import check_shapes, check_sparse
+from ferryline.model_runtime.gate.sizes import check_nodes
 
 STATIC_CHECKS: tuple[Callable[[ModelProto, GateLimits], None], ...] = (
     check_nodes,

@@ -7,13 +7,13 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from model_runtime.gate.confinement import confine
-from model_runtime.gate.exhaustion import out_of_memory
-from model_runtime.gate.handover import write_all
-from model_runtime.gate.judgement import Stage, judge
-from model_runtime.gate.protocol import Request, encode_facts, encode_refusal, encode_stage
-from registry.documents import GoldenRows
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate.confinement import confine
+from ferryline.model_runtime.gate.exhaustion import out_of_memory
+from ferryline.model_runtime.gate.handover import write_all
+from ferryline.model_runtime.gate.judgement import Stage, judge
+from ferryline.model_runtime.gate.protocol import Request, encode_facts, encode_refusal, encode_stage
+from ferryline.registry.documents import GoldenRows
+from ferryline.registry.errors import RefusedError
 
 _ANSWER, _CANDIDATE, _GOLDEN = 3, 4, 5
 _FAULT = 70  # as sysexits.h's EX_SOFTWARE

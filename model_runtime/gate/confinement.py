@@ -10,7 +10,7 @@ import resource
 import signal
 from pathlib import Path
 
-from model_runtime.gate.limits import MIB, GateLimits
+from ferryline.model_runtime.gate.limits import MIB, GateLimits
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4

@@ -1,14 +1,14 @@
 """What can go wrong with the gate itself, which says nothing about the model.
 
 FerryError
-├── RefusedError             a model was judged, and must not be served (registry.errors)
+├── RefusedError             a model was judged, and must not be served (ferryline.registry.errors)
 └── GateUnavailableError     no judgement could be made; it is worth trying again
     └── KeeperLostError          the process that judges ended before it had answered
 """
 
 from __future__ import annotations
 
-from registry.errors import FerryError
+from ferryline.registry.errors import FerryError
 
 __all__ = ["GateUnavailableError", "KeeperLostError"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.errors import RefusedError
+from ferryline.registry.errors import RefusedError
 
 GATE = "memory"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from onnx import ModelProto, TensorProto
 
-from model_runtime.gate.inventory import tensors
-from model_runtime.gate.limits import GateLimits
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate.inventory import tensors
+from ferryline.model_runtime.gate.limits import GateLimits
+from ferryline.registry.errors import RefusedError
 
 GATE = "external-data"
 

@@ -12,9 +12,9 @@ from graphlib import CycleError, TopologicalSorter
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
-from model_runtime.gate.inventory import graphs_in
-from model_runtime.gate.limits import GateLimits
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate.inventory import graphs_in
+from ferryline.model_runtime.gate.limits import GateLimits
+from ferryline.registry.errors import RefusedError
 
 GATE = "functions"
 NODES_GATE = "nodes"

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import orjson
 
-from model_runtime.gate.handover import handed_over
-from model_runtime.gate.keeper import GateKeeper, shared_keeper
-from model_runtime.gate.limits import MIB, GateLimits
-from model_runtime.gate.protocol import Request
-from model_runtime.gate.verdicts import VerdictMemory, verdict_key
-from registry.digests import digest_of
-from registry.documents import GoldenRows, Manifest, ModelFacts
-from registry.errors import RefusedError, UsageError
+from ferryline.model_runtime.gate.handover import handed_over
+from ferryline.model_runtime.gate.keeper import GateKeeper, shared_keeper
+from ferryline.model_runtime.gate.limits import MIB, GateLimits
+from ferryline.model_runtime.gate.protocol import Request
+from ferryline.model_runtime.gate.verdicts import VerdictMemory, verdict_key
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import GoldenRows, Manifest, ModelFacts
+from ferryline.registry.errors import RefusedError, UsageError
 
 REMEMBERED = 64
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-from model_runtime.gate.inventory import nodes, scopes
-from model_runtime.gate.limits import STANDARD_DOMAINS
-from model_runtime.gate.tensor_sizes import bits_of, stored_elements
+from ferryline.model_runtime.gate.inventory import nodes, scopes
+from ferryline.model_runtime.gate.limits import STANDARD_DOMAINS
+from ferryline.model_runtime.gate.tensor_sizes import bits_of, stored_elements
 
 _LONGEST_SHAPE = 64  # elements of a constant that can be a shape, repeats or pads
 _ELEMENT_BYTES = 4  # where the type is not known: most are float32

@@ -10,18 +10,18 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
-from model_runtime.facts import facts_of, parse_model
-from model_runtime.gate.checks import static_checks
-from model_runtime.gate.exhaustion import is_exhaustion, out_of_memory
-from model_runtime.gate.limits import GateLimits
-from model_runtime.gate.protocol import encode_facts
-from model_runtime.gate.shapes import check_declared_values
-from model_runtime.gate.tensor_sizes import bytes_of
-from model_runtime.golden import check_golden_rows, warm_up
-from model_runtime.session import OnnxSession
-from registry.digests import digest_of
-from registry.documents import GoldenRows, ModelFacts
-from registry.errors import RefusedError
+from ferryline.model_runtime.facts import facts_of, parse_model
+from ferryline.model_runtime.gate.checks import static_checks
+from ferryline.model_runtime.gate.exhaustion import is_exhaustion, out_of_memory
+from ferryline.model_runtime.gate.limits import GateLimits
+from ferryline.model_runtime.gate.protocol import encode_facts
+from ferryline.model_runtime.gate.shapes import check_declared_values
+from ferryline.model_runtime.gate.tensor_sizes import bytes_of
+from ferryline.model_runtime.golden import check_golden_rows, warm_up
+from ferryline.model_runtime.session import OnnxSession
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import GoldenRows, ModelFacts
+from ferryline.registry.errors import RefusedError
 
 _BIG_TENSOR = 4096  # bytes; shapes and their like are smaller
 _TENSOR_DATA = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")

@@ -14,11 +14,11 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from model_runtime.gate.errors import GateUnavailableError, KeeperLostError
-from model_runtime.gate.protocol import MAX_ANSWER, Request, verdict
-from model_runtime.gate.spawning import RunningKeeper, start_keeper
-from registry.documents import ModelFacts
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate.errors import GateUnavailableError, KeeperLostError
+from ferryline.model_runtime.gate.protocol import MAX_ANSWER, Request, verdict
+from ferryline.model_runtime.gate.spawning import RunningKeeper, start_keeper
+from ferryline.registry.documents import ModelFacts
+from ferryline.registry.errors import RefusedError
 
 IDLE_SECONDS = 300.0
 PARALLEL = 2

@@ -1,7 +1,8 @@
 """The keeper: a small clean process that has ONNX Runtime imported, and forks a child for each candidate.
 
-Started by `model_runtime.gate.keeper` with a socket of its program as its only open file. It lives as long as
-that socket is open and something is asked of it now and then. It never reads a candidate itself.
+Started by `ferryline.model_runtime.gate.keeper` with a socket of its program as its only open
+file. It lives as long as that socket is open and something is asked of it now and then. It never reads a
+candidate itself.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model_runtime.gate.child import run_child
-from model_runtime.gate.handover import write_all
-from model_runtime.gate.priming import prime
-from model_runtime.gate.protocol import HELLO, MAX_PACKET, Ending, Request, encode_ending
+from ferryline.model_runtime.gate.child import run_child
+from ferryline.model_runtime.gate.handover import write_all
+from ferryline.model_runtime.gate.priming import prime
+from ferryline.model_runtime.gate.protocol import HELLO, MAX_PACKET, Ending, Request, encode_ending
 
 _MAX_FILES = 3
 _MAX_STDERR = 4096

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import orjson
 
-from registry.digests import digest_of
+from ferryline.registry.digests import digest_of
 
 MIB = 2**20
 STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from onnx import ModelProto, NodeProto, defs
 
-from model_runtime.gate.functions import function_keys, key_of_call
-from model_runtime.gate.inventory import Scope, attributes, graphs_in, nodes
-from model_runtime.gate.limits import STANDARD_DOMAINS, GateLimits
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate.functions import function_keys, key_of_call
+from ferryline.model_runtime.gate.inventory import Scope, attributes, graphs_in, nodes
+from ferryline.model_runtime.gate.limits import STANDARD_DOMAINS, GateLimits
+from ferryline.registry.errors import RefusedError
 
 GATE = "operators"
 CONTROL_FLOW_GATE = "control-flow"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from onnx import ModelProto, TensorProto, helper
 
-from model_runtime.gate.handover import handed_over
-from model_runtime.gate.judgement import judge
-from model_runtime.gate.limits import GateLimits
-from model_runtime.memory import release_free_memory
-from registry.digests import digest_of
+from ferryline.model_runtime.gate.handover import handed_over
+from ferryline.model_runtime.gate.judgement import judge
+from ferryline.model_runtime.gate.limits import GateLimits
+from ferryline.model_runtime.memory import release_free_memory
+from ferryline.registry.digests import digest_of
 
 # known to every onnx and ONNX Runtime that this project allows
 _OPSET, _IR_VERSION = 17, 8

@@ -21,11 +21,11 @@ from typing import Any, Self
 import orjson
 from pydantic import ValidationError
 
-from model_runtime.gate.errors import KeeperLostError
-from model_runtime.gate.exhaustion import is_exhaustion, out_of_memory
-from model_runtime.gate.limits import GateLimits
-from registry.documents import ModelFacts
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate.errors import KeeperLostError
+from ferryline.model_runtime.gate.exhaustion import is_exhaustion, out_of_memory
+from ferryline.model_runtime.gate.limits import GateLimits
+from ferryline.registry.documents import ModelFacts
+from ferryline.registry.errors import RefusedError
 
 MAX_PACKET = 64 * 1024
 MAX_ANSWER = 2 * 2**20

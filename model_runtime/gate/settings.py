@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from model_runtime.gate.limits import MIB, STANDARD_DOMAINS, GateLimits
-from registry.settings import Settings, load_settings_of
+from ferryline.model_runtime.gate.limits import MIB, STANDARD_DOMAINS, GateLimits
+from ferryline.registry.settings import Settings, load_settings_of
 
 _DEFAULT = GateLimits()
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from onnx import GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto
 
-from model_runtime.gate.generated import generated_bytes
-from model_runtime.gate.inventory import sparse_tensors, tensors, values
-from model_runtime.gate.limits import MIB, GateLimits
-from model_runtime.gate.tensor_sizes import bits_of, bytes_of, stored_elements
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate.generated import generated_bytes
+from ferryline.model_runtime.gate.inventory import sparse_tensors, tensors, values
+from ferryline.model_runtime.gate.limits import MIB, GateLimits
+from ferryline.model_runtime.gate.tensor_sizes import bits_of, bytes_of, stored_elements
+from ferryline.registry.errors import RefusedError
 
 GATE = "shapes"
 SPARSE_GATE = "sparse"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from onnx import FunctionProto, ModelProto
 
-from model_runtime.gate.inventory import Scope, scopes
-from model_runtime.gate.limits import GateLimits
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate.inventory import Scope, scopes
+from ferryline.model_runtime.gate.limits import GateLimits
+from ferryline.registry.errors import RefusedError
 
 GATE = "nodes"
 PARTS_PER_NODE = 10

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from model_runtime.gate.errors import GateUnavailableError
-from model_runtime.gate.protocol import HELLO, MAX_PACKET, tame
+from ferryline.model_runtime.gate.errors import GateUnavailableError
+from ferryline.model_runtime.gate.protocol import HELLO, MAX_PACKET, tame
 
-_MODULE = "model_runtime.gate.keeper_process"
+_MODULE = "ferryline.model_runtime.gate.keeper_process"
 _START_SECONDS = 60.0  # half a second, unless the machine is very busy
 _PASSED_ON = ("LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "SYSTEMROOT", "TZ")
 _ONE_THREAD = ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -67,7 +67,7 @@ def keeper_environment() -> dict[str, str]:
 
 def import_path() -> list[str]:
     """Where this program found its modules, this package first; never the working directory as such."""
-    here = str(Path(__file__).resolve().parents[2])
+    here = str(Path(__file__).absolute().parents[3])
     return list(dict.fromkeys([here, *(entry for entry in sys.path if entry)]))
 
 

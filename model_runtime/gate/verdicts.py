@@ -13,9 +13,9 @@ from pathlib import Path
 import orjson
 from pydantic import ValidationError
 
-from model_runtime.gate.limits import GateLimits
-from registry.digests import digest_of, hex_of
-from registry.documents import ModelFacts
+from ferryline.model_runtime.gate.limits import GateLimits
+from ferryline.registry.digests import digest_of, hex_of
+from ferryline.registry.documents import ModelFacts
 
 SUFFIX = ".passed"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from registry.audit.findings import BACKUP, Audit, Severity
-from registry.audit.reader import Read
-from registry.documents import Canary, ChannelEntry, Manifest
-from registry.errors import RefusedError
+from ferryline.registry.audit.findings import BACKUP, Audit, Severity
+from ferryline.registry.audit.reader import Read
+from ferryline.registry.documents import Canary, ChannelEntry, Manifest
+from ferryline.registry.errors import RefusedError
 
 Judge = Callable[[Manifest | ChannelEntry], None]
 """Raises RefusedError where a document's signature cannot be trusted."""

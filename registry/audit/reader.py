@@ -6,9 +6,9 @@ import threading
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from registry.errors import StoreError, UntrustedAnswerError
-from registry.schema import Document
-from registry.stores.base import Listed, ObjectMissingError, Store
+from ferryline.registry.errors import StoreError, UntrustedAnswerError
+from ferryline.registry.schema import Document
+from ferryline.registry.stores.base import Listed, ObjectMissingError, Store
 
 DocumentT = TypeVar("DocumentT", bound=Document)
 

@@ -10,22 +10,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from registry import keys
-from registry.audit.findings import PUBLISH_AGAIN, Audit, Severity
-from registry.audit.logs import KnownVersion, check_channel, check_manifests, report_holes
-from registry.audit.reader import DocumentT, Read, Reader, UnreadableError
-from registry.catalogue import Registry
-from registry.contents import Contents, sort_contents
-from registry.digests import digest_of
-from registry.documents import ChannelEntry, Heartbeat, Manifest
-from registry.errors import NotFoundError
-from registry.garbage import FileState, Mark, fate
-from registry.hints import Hint
-from registry.log import READERS
-from registry.names import require_name
-from registry.parallel import in_order
-from registry.refusals import RefusalRecord
-from registry.stores.base import Listed, ObjectMissingError
+from ferryline.registry import keys
+from ferryline.registry.audit.findings import PUBLISH_AGAIN, Audit, Severity
+from ferryline.registry.audit.logs import KnownVersion, check_channel, check_manifests, report_holes
+from ferryline.registry.audit.reader import DocumentT, Read, Reader, UnreadableError
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.contents import Contents, sort_contents
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import ChannelEntry, Heartbeat, Manifest
+from ferryline.registry.errors import NotFoundError
+from ferryline.registry.garbage import FileState, Mark, fate
+from ferryline.registry.hints import Hint
+from ferryline.registry.log import READERS
+from ferryline.registry.names import require_name
+from ferryline.registry.parallel import in_order
+from ferryline.registry.refusals import RefusalRecord
+from ferryline.registry.stores.base import Listed, ObjectMissingError
 
 IN_MEMORY = 64 << 20
 """Bytes of files that are read at a time; a larger file is read alone."""

@@ -6,9 +6,9 @@ from typing import ClassVar, NoReturn
 
 import typer
 
-from registry.cli.commands import changing, keys, publishing, upkeep, viewing
-from registry.cli.edge import run_app
-from registry.cli.lazy import LazyGroup
+from ferryline.registry.cli.commands import changing, keys, publishing, upkeep, viewing
+from ferryline.registry.cli.edge import run_app
+from ferryline.registry.cli.lazy import LazyGroup
 
 
 class FerryGroup(LazyGroup):

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from registry.catalogue import Registry
-from registry.cli.formats import OutputFormat
-from registry.cli.opening import open_registry
-from registry.cli.output import ago, note, print_fields, print_json, short
-from registry.documents import ChannelEntry
-from registry.errors import ConflictError, StoreError, UsageError
-from registry.names import ModelReference
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.opening import open_registry
+from ferryline.registry.cli.output import ago, note, print_fields, print_json, short
+from ferryline.registry.documents import ChannelEntry
+from ferryline.registry.errors import ConflictError, StoreError, UsageError
+from ferryline.registry.names import ModelReference
 
 
 def promote(
@@ -185,6 +185,6 @@ def _finish(
     else:
         print_fields(entry_fields(entry, dry_run=dry_run))
     if wait is not None:
-        from registry.cli.waiting import wait_for_consumers
+        from ferryline.registry.cli.waiting import wait_for_consumers
 
         note(str(wait_for_consumers(registry, entry, wait)))

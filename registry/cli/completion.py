@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from registry.catalogue import Registry
-from registry.cli.opening import open_registry
-from registry.names import is_name
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.cli.opening import open_registry
+from ferryline.registry.names import is_name
 
 PATIENCE = 1.0
 """Seconds; nobody who has pressed a key waits for longer."""

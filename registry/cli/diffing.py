@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from registry.catalogue import Registry
-from registry.cli.formats import OutputFormat
-from registry.cli.opening import open_registry
-from registry.cli.output import print_fields, print_gap, print_json, print_table, size_of
-from registry.cli.progress import transfer_bar
-from registry.diff import TensorChange, VersionDiff, WeightsDiff, compare, load_weights_comparer
-from registry.documents import Manifest
-from registry.errors import FerryError
-from registry.names import ModelReference, parse_version
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.opening import open_registry
+from ferryline.registry.cli.output import print_fields, print_gap, print_json, print_table, size_of
+from ferryline.registry.cli.progress import transfer_bar
+from ferryline.registry.diff import TensorChange, VersionDiff, WeightsDiff, compare, load_weights_comparer
+from ferryline.registry.documents import Manifest
+from ferryline.registry.errors import FerryError
+from ferryline.registry.names import ModelReference, parse_version
 
-_NO_COMPARER = "nothing installed here can read ONNX files; pip install 'modelferry[runtime]'"
+_NO_COMPARER = "nothing installed here can read ONNX files; pip install 'ferryline[runtime]'"
 
 
 def diff(store: str | None, output: OutputFormat, a: str, b: str, *, weights: bool, limit: int) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from registry.errors import (
+from ferryline.registry.errors import (
     ChannelHeldError,
     ConflictError,
     FerryError,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from registry.cli.formats import OutputFormat
-from registry.cli.output import print_json, print_table
-from registry.doctor.examination import examine
-from registry.doctor.findings import Finding, Outcome
-from registry.doctor.rights import RightFinding, look_at_rights
-from registry.errors import StoreDeniedError, StoreError
-from registry.roles import Role
-from registry.settings import load_settings
-from registry.stores import Store, open_store
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.output import print_json, print_table
+from ferryline.registry.doctor.examination import examine
+from ferryline.registry.doctor.findings import Finding, Outcome
+from ferryline.registry.doctor.rights import RightFinding, look_at_rights
+from ferryline.registry.errors import StoreDeniedError, StoreError
+from ferryline.registry.roles import Role
+from ferryline.registry.settings import load_settings
+from ferryline.registry.stores import Store, open_store
 
 _WORDS = {Outcome.PASSED: "pass", Outcome.FAILED: "FAIL", Outcome.NOT_PROBED: "not probed"}
 
@@ -72,5 +72,5 @@ def _conclude(store: Store, findings: list[Finding], rights: list[RightFinding],
     if missing := [item.right for item in rights if item.missing]:
         raise StoreDeniedError(
             f"these credentials are not enough for a {role}: they may not {', '.join(missing)}. "
-            f"`python -m deploy.access render {role}` prints the policy that is"
+            f"`python -m ferryline.deploy.access render {role}` prints the policy that is"
         )

@@ -9,8 +9,8 @@ from zipfile import BadZipFile
 import orjson
 from pydantic import ValidationError
 
-from registry.documents import GoldenRows
-from registry.errors import UsageError
+from ferryline.registry.documents import GoldenRows
+from ferryline.registry.errors import UsageError
 
 LARGEST = 16 << 20
 """Bytes; golden rows go into the manifest, which everyone reads."""
@@ -43,7 +43,7 @@ def _from_npz(file: Path) -> dict[str, dict[str, Any]]:
         import numpy as np
     except ImportError as error:
         raise UsageError(
-            f"nothing installed here can read {file.name}; pip install 'modelferry[runtime]', or use .json"
+            f"nothing installed here can read {file.name}; pip install 'ferryline[runtime]', or use .json"
         ) from error
     raw: dict[str, dict[str, Any]] = {"inputs": {}, "outputs": {}}
     with np.load(file, allow_pickle=False) as arrays:

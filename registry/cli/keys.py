@@ -6,16 +6,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from registry.cli.formats import OutputFormat
-from registry.cli.output import note, print_fields, print_json, print_table
-from registry.documents import utc_now
-from registry.durations import parse_duration
-from registry.errors import UsageError
-from registry.settings import Settings, config_file, load_settings
-from registry.signing.keyfiles import KeyPair, make_key_pair
-from registry.signing.policy import SignaturePolicy
-from registry.signing.setup import policy_of, seal_of
-from registry.signing.trust import TrustedKey, parse_moment, read_trusted_keys
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.output import note, print_fields, print_json, print_table
+from ferryline.registry.documents import utc_now
+from ferryline.registry.durations import parse_duration
+from ferryline.registry.errors import UsageError
+from ferryline.registry.settings import Settings, config_file, load_settings
+from ferryline.registry.signing.keyfiles import KeyPair, make_key_pair
+from ferryline.registry.signing.policy import SignaturePolicy
+from ferryline.registry.signing.setup import policy_of, seal_of
+from ferryline.registry.signing.trust import TrustedKey, parse_moment, read_trusted_keys
 
 
 def keygen(output: OutputFormat, name: str, out: Path | None, not_after: str | None) -> None:

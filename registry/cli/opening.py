@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from registry import opening
-from registry.catalogue import Registry
-from registry.settings import load_settings
+from ferryline.registry import opening
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.settings import load_settings
 
 
 def open_registry(store: str | None) -> Registry:

@@ -6,26 +6,26 @@ from typing import Annotated
 
 import typer
 
-from registry.cli.formats import OutputFormat
+from ferryline.registry.cli.formats import OutputFormat
 
 
 def channels(incomplete: str) -> list[str]:
     """Models and channels for the shell."""
-    from registry.cli.completion import complete
+    from ferryline.registry.cli.completion import complete
 
     return complete(incomplete, versions=False)
 
 
 def references(incomplete: str) -> list[str]:
     """Models, versions and channels for the shell."""
-    from registry.cli.completion import complete
+    from ferryline.registry.cli.completion import complete
 
     return complete(incomplete, versions=True)
 
 
 def models(incomplete: str) -> list[str]:
     """Models for the shell."""
-    from registry.cli.completion import complete
+    from ferryline.registry.cli.completion import complete
 
     return [found for found in complete(incomplete, versions=False) if ":" not in found]
 

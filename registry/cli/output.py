@@ -18,7 +18,7 @@ from typing import IO, Any
 import orjson
 from pydantic import BaseModel
 
-from registry.documents import utc_now
+from ferryline.registry.documents import utc_now
 
 _GAP = 2
 # delete, the C1 control characters and what turns the writing direction; JSON escapes the others itself

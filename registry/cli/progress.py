@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from registry import transfer
+from ferryline.registry import transfer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

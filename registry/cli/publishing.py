@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from registry.cli.changing import entry_fields, telling_the_winner
-from registry.cli.formats import OutputFormat
-from registry.cli.golden import read_golden
-from registry.cli.opening import open_registry
-from registry.cli.output import note, print_fields, print_json, short, size_of
-from registry.cli.progress import transfer_bar
-from registry.documents import ChannelEntry, Evaluation, Manifest, TrainingRecord
-from registry.errors import UsageError
-from registry.inspection import load_inspector
-from registry.names import require_name
-from registry.refusals import PUBLISH
+from ferryline.registry.cli.changing import entry_fields, telling_the_winner
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.golden import read_golden
+from ferryline.registry.cli.opening import open_registry
+from ferryline.registry.cli.output import note, print_fields, print_json, short, size_of
+from ferryline.registry.cli.progress import transfer_bar
+from ferryline.registry.documents import ChannelEntry, Evaluation, Manifest, TrainingRecord
+from ferryline.registry.errors import UsageError
+from ferryline.registry.inspection import load_inspector
+from ferryline.registry.names import require_name
+from ferryline.registry.refusals import PUBLISH
 
 T = TypeVar("T")
 

@@ -8,13 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from registry.cli.formats import OutputFormat
-from registry.cli.opening import open_registry
-from registry.cli.output import note, print_fields, print_json, short, size_of
-from registry.cli.progress import transfer_bar
-from registry.documents import Manifest
-from registry.errors import ConflictError, UsageError
-from registry.names import ModelReference
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.opening import open_registry
+from ferryline.registry.cli.output import note, print_fields, print_json, short, size_of
+from ferryline.registry.cli.progress import transfer_bar
+from ferryline.registry.documents import Manifest
+from ferryline.registry.errors import ConflictError, UsageError
+from ferryline.registry.names import ModelReference
 
 STDOUT = Path("-")
 

@@ -1,4 +1,4 @@
-"""`python -m registry.cli.schema` prints docs/json-output.md; with a command's name, its JSON Schema."""
+"""`python -m ferryline.registry.cli.schema` prints docs/json-output.md; with a command, its schema."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 
-from registry.cli.shapes import SHAPES
+from ferryline.registry.cli.shapes import SHAPES
 
 _INTRODUCTION = """\
 # What `-o json` prints
 
-<!-- made by `python -m registry.cli.schema`; a test compares -->
+<!-- made by `python -m ferryline.registry.cli.schema`; a test compares -->
 
 Every command takes `-o json`. It prints one JSON document on standard output (`watch`: one a line) and
 nothing else there: progress, remarks and errors go to standard error as plain text, and the exit code tells
@@ -27,7 +27,7 @@ Times are ISO 8601 with a time zone. Digests are `sha256:<hex>`. A field may be 
 renamed, removed or given another meaning without a new major version. Documents of the registry (manifests,
 entries) carry `schema_version` and keep fields that a newer program wrote.
 
-`python -m registry.cli.schema COMMAND` prints the JSON Schema of one.
+`python -m ferryline.registry.cli.schema COMMAND` prints the JSON Schema of one.
 """
 
 

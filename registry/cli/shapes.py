@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from registry.diff import VersionDiff
-from registry.documents import ChannelEntry, Manifest, ServedModelReport
-from registry.refusals import RefusalRecord
+from ferryline.registry.diff import VersionDiff
+from ferryline.registry.documents import ChannelEntry, Manifest, ServedModelReport
+from ferryline.registry.refusals import RefusalRecord
 
 
 class _Shape(BaseModel):

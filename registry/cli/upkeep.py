@@ -8,18 +8,18 @@ from typing import Any
 
 from pydantic import Field
 
-from registry import opening
-from registry.audit.findings import Audit, Finding, Severity
-from registry.audit.walk import verify as walk
-from registry.cli.formats import OutputFormat
-from registry.cli.output import ago, note, print_json, print_table, size_of
-from registry.cli.upkeep_progress import GarbageProgress, WalkProgress
-from registry.collection import File, Report, Retention
-from registry.collector import Collector
-from registry.durations import parse_duration
-from registry.errors import NotFoundError, StoreError, UsageError
-from registry.refusals import RefusalRecord, Refusals
-from registry.settings import Seconds, Settings, load_settings_of
+from ferryline.registry import opening
+from ferryline.registry.audit.findings import Audit, Finding, Severity
+from ferryline.registry.audit.walk import verify as walk
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.output import ago, note, print_json, print_table, size_of
+from ferryline.registry.cli.upkeep_progress import GarbageProgress, WalkProgress
+from ferryline.registry.collection import File, Report, Retention
+from ferryline.registry.collector import Collector
+from ferryline.registry.durations import parse_duration
+from ferryline.registry.errors import NotFoundError, StoreError, UsageError
+from ferryline.registry.refusals import RefusalRecord, Refusals
+from ferryline.registry.settings import Seconds, Settings, load_settings_of
 
 DAY = 86_400.0
 

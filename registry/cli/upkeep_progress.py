@@ -46,7 +46,7 @@ class _Bars:
             self._progress.update(self._tasks[what], completed=done, total=total, told=told)
 
     def _show_bytes(self, what: str, done: int, total: int) -> None:
-        from registry.cli.output import size_of
+        from ferryline.registry.cli.output import size_of
 
         self._show(what, f"{size_of(done)} of {size_of(total)}", done, total)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from registry import garbage
-from registry.catalogue import Registry
-from registry.cli.output import ago, size_of
-from registry.documents import Manifest, TensorSpec
-from registry.errors import StoreError
+from ferryline.registry import garbage
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.cli.output import ago, size_of
+from ferryline.registry.documents import Manifest, TensorSpec
+from ferryline.registry.errors import StoreError
 
 
 def metrics_of(manifest: Manifest) -> str:

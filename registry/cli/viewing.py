@@ -6,18 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from registry.catalogue import Registry
-from registry.cli.changing import channel_reference
-from registry.cli.formats import OutputFormat
-from registry.cli.opening import open_registry
-from registry.cli.output import ago, note, print_fields, print_json, print_table, short, size_of
-from registry.cli.version_fields import metrics_of, version_fields
-from registry.convergence import Service, services
-from registry.documents import ChannelEntry, Manifest, utc_now
-from registry.errors import NotFoundError, UntrustedAnswerError, UsageError
-from registry.log import READERS
-from registry.names import ModelReference
-from registry.versions import Versions
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.cli.changing import channel_reference
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.opening import open_registry
+from ferryline.registry.cli.output import ago, note, print_fields, print_json, print_table, short, size_of
+from ferryline.registry.cli.version_fields import metrics_of, version_fields
+from ferryline.registry.convergence import Service, services
+from ferryline.registry.documents import ChannelEntry, Manifest, utc_now
+from ferryline.registry.errors import NotFoundError, UntrustedAnswerError, UsageError
+from ferryline.registry.log import READERS
+from ferryline.registry.names import ModelReference
+from ferryline.registry.versions import Versions
 
 
 def list_models(store: str | None, output: OutputFormat) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from registry.catalogue import Registry
-from registry.cli.output import printable
-from registry.convergence import Convergence, wait_until_served
-from registry.documents import ChannelEntry
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.cli.output import printable
+from ferryline.registry.convergence import Convergence, wait_until_served
+from ferryline.registry.documents import ChannelEntry
 
 _NAMED = 3
 _ERASE = "\r\x1b[K"

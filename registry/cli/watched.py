@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from registry.convergence import Service
-from registry.documents import ChannelEntry
+from ferryline.registry.convergence import Service
+from ferryline.registry.documents import ChannelEntry
 
 Key = tuple[str, str]
 """A consumer or model, and a channel of it."""

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from registry.catalogue import Registry
-from registry.cli.changing import channel_reference
-from registry.cli.formats import OutputFormat
-from registry.cli.opening import open_registry
-from registry.cli.output import ago, inert_json, printable
-from registry.cli.signals import stop_on_signals
-from registry.cli.watched import Event, Scene, entry_text, events, state_of
-from registry.convergence import services
-from registry.documents import ChannelEntry, utc_now
-from registry.errors import StoreDeniedError, StoreError, UsageError
-from registry.names import ModelReference
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.cli.changing import channel_reference
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.opening import open_registry
+from ferryline.registry.cli.output import ago, inert_json, printable
+from ferryline.registry.cli.signals import stop_on_signals
+from ferryline.registry.cli.watched import Event, Scene, entry_text, events, state_of
+from ferryline.registry.convergence import services
+from ferryline.registry.documents import ChannelEntry, utc_now
+from ferryline.registry.errors import StoreDeniedError, StoreError, UsageError
+from ferryline.registry.names import ModelReference
 
 if TYPE_CHECKING:
     from rich.console import Group

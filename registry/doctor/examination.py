@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from registry.doctor import listings, reads, writes
-from registry.doctor.findings import Finding, Outcome, Scratch, run
-from registry.errors import FerryError, MissingRightError
-from registry.stores.base import Store
+from ferryline.registry.doctor import listings, reads, writes
+from ferryline.registry.doctor.findings import Finding, Outcome, Scratch, run
+from ferryline.registry.errors import FerryError, MissingRightError
+from ferryline.registry.stores.base import Store
 
 _WRITING = {
     "read after write": writes.read_after_write,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
-from registry.errors import FerryError, MissingRightError
-from registry.stores.base import Store
+from ferryline.registry.errors import FerryError, MissingRightError
+from ferryline.registry.stores.base import Store
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

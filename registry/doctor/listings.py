@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.doctor.findings import Scratch, at_once, require
+from ferryline.registry.doctor.findings import Scratch, at_once, require
 
 PAGE = 1000
 """Keys to a page of every S3 service; a log longer than that is listed in several."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import islice, pairwise
 
-from registry import keys
-from registry.doctor.findings import BrokenPromiseError, Scratch, require
-from registry.stores.base import ObjectMissingError
+from ferryline.registry import keys
+from ferryline.registry.doctor.findings import BrokenPromiseError, Scratch, require
+from ferryline.registry.stores.base import ObjectMissingError
 
 _MANY = 2500
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from registry import keys
-from registry.digests import digest_of
-from registry.doctor.findings import SCRATCH
-from registry.errors import FerryError, MissingRightError
-from registry.garbage import MARKS, mark_key
-from registry.names import require_name
-from registry.roles import Role
-from registry.stores.base import ObjectMissingError, Store
+from ferryline.registry import keys
+from ferryline.registry.digests import digest_of
+from ferryline.registry.doctor.findings import SCRATCH
+from ferryline.registry.errors import FerryError, MissingRightError
+from ferryline.registry.garbage import MARKS, mark_key
+from ferryline.registry.names import require_name
+from ferryline.registry.roles import Role
+from ferryline.registry.stores.base import ObjectMissingError, Store
 
 _NEVER_REACHED = "9" * keys.NUMBER_WIDTH
 _NO_DIGEST = "sha256:" + "0" * 64

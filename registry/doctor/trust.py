@@ -15,9 +15,9 @@ from pathlib import Path
 
 import orjson
 
-from registry.documents import utc_now
-from registry.errors import MissingRightError, StoreError, UntrustedAnswerError
-from registry.stores.base import Store
+from ferryline.registry.documents import utc_now
+from ferryline.registry.errors import MissingRightError, StoreError, UntrustedAnswerError
+from ferryline.registry.stores.base import Store
 
 KEEP = timedelta(days=30)
 """So long a store is believed to be the one that was looked at."""
@@ -58,8 +58,8 @@ def require_trustworthy(store: Store, memory: Path) -> Trust:
 
 def _prove(store: Store) -> bool:
     """Whether the store was proved; False where these credentials may not find out."""
-    from registry.doctor.findings import BrokenPromiseError, Scratch
-    from registry.doctor.writes import put_if_absent_twice
+    from ferryline.registry.doctor.findings import BrokenPromiseError, Scratch
+    from ferryline.registry.doctor.writes import put_if_absent_twice
 
     scratch = Scratch(store)
     try:

@@ -6,9 +6,9 @@ import os
 import threading
 from datetime import timedelta
 
-from registry.doctor.findings import HANDS, BrokenPromiseError, Scratch, at_once, require
-from registry.documents import utc_now
-from registry.stores.base import ObjectMissingError
+from ferryline.registry.doctor.findings import HANDS, BrokenPromiseError, Scratch, at_once, require
+from ferryline.registry.documents import utc_now
+from ferryline.registry.stores.base import ObjectMissingError
 
 LARGEST_SKEW = timedelta(seconds=60)
 LARGE = 16 * 1024 * 1024

@@ -24,6 +24,7 @@ def signed_bytes(kind: str, document: bytes) -> bytes | None:
     if _canonical(content) != document:
         return None
     content.pop("signature", None)
+    # the product's former name: a tag is part of every signature that exists (docs/adr/0034)
     return f"modelferry/{kind}/v1\n".encode() + _canonical(content)
 
 

@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.errors import ConflictError, UsageError
-from registry.names import require_name
-from registry.signing.pem import key_id_of, parse_private, private_pem
-from registry.signing.trust import LARGEST_FILE, PUBLIC_SUFFIX, TrustedKey
+from ferryline.registry.errors import ConflictError, UsageError
+from ferryline.registry.names import require_name
+from ferryline.registry.signing.pem import key_id_of, parse_private, private_pem
+from ferryline.registry.signing.trust import LARGEST_FILE, PUBLIC_SUFFIX, TrustedKey
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

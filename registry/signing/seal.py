@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from registry.documents import ChannelEntry, Manifest
-from registry.errors import RefusedError
-from registry.signing.policy import GATE, SignaturePolicy
+from ferryline.registry.documents import ChannelEntry, Manifest
+from ferryline.registry.errors import RefusedError
+from ferryline.registry.signing.policy import GATE, SignaturePolicy
 
 if TYPE_CHECKING:
-    from registry.signing.signer import Signer
-    from registry.signing.verifier import Verifier
+    from ferryline.registry.signing.signer import Signer
+    from ferryline.registry.signing.verifier import Verifier
 
 SignedT = TypeVar("SignedT", Manifest, ChannelEntry)
 

@@ -6,14 +6,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.errors import UsageError
-from registry.settings import Settings
-from registry.signing.policy import SignaturePolicy
-from registry.signing.seal import Seal
+from ferryline.registry.errors import UsageError
+from ferryline.registry.settings import Settings
+from ferryline.registry.signing.policy import SignaturePolicy
+from ferryline.registry.signing.seal import Seal
 
 if TYPE_CHECKING:
-    from registry.signing.signer import Signer
-    from registry.signing.verifier import Verifier
+    from ferryline.registry.signing.signer import Signer
+    from ferryline.registry.signing.verifier import Verifier
 
 
 def policy_of(settings: Settings) -> SignaturePolicy:
@@ -47,7 +47,7 @@ def ratchet_folder(settings: Settings) -> Path | None:
 def _signer(settings: Settings) -> Signer | None:
     if settings.signing_key is None:
         return None
-    from registry.signing.signer import Signer
+    from ferryline.registry.signing.signer import Signer
 
     passphrase = settings.signing_passphrase
     return Signer.from_file(settings.signing_key, passphrase.get_secret_value() if passphrase else None)
@@ -62,7 +62,7 @@ def _verifier(settings: Settings) -> Verifier | None:
             f"FERRY_SIGNATURES={policy} needs FERRY_TRUSTED_KEYS: the folder or file of the public keys "
             "to trust"
         )
-    from registry.signing.trust import read_trusted_keys
-    from registry.signing.verifier import Keyring, Verifier
+    from ferryline.registry.signing.trust import read_trusted_keys
+    from ferryline.registry.signing.verifier import Keyring, Verifier
 
     return Verifier(Keyring(read_trusted_keys(settings.trusted_keys)), policy)

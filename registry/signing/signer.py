@@ -6,10 +6,10 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from registry.documents import ChannelEntry, Manifest, Signature
-from registry.signing.canonical import signed_bytes
-from registry.signing.keyfiles import read_private_key
-from registry.signing.pem import key_id_of
+from ferryline.registry.documents import ChannelEntry, Manifest, Signature
+from ferryline.registry.signing.canonical import signed_bytes
+from ferryline.registry.signing.keyfiles import read_private_key
+from ferryline.registry.signing.pem import key_id_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

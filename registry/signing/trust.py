@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from registry.errors import UsageError
-from registry.signing.pem import PUBLIC_BLOCK, key_id_of, parse_public_body, public_pem
+from ferryline.registry.errors import UsageError
+from ferryline.registry.signing.pem import PUBLIC_BLOCK, key_id_of, parse_public_body, public_pem
 
 PUBLIC_SUFFIX = ".pub"
 LARGEST_FILE = 1 << 20

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NoReturn
 
-from registry.documents import ChannelEntry, Manifest, Signature
-from registry.errors import RefusedError
-from registry.signing.canonical import signed_bytes
-from registry.signing.policy import GATE, SignaturePolicy
-from registry.signing.trust import TrustedKey
+from ferryline.registry.documents import ChannelEntry, Manifest, Signature
+from ferryline.registry.errors import RefusedError
+from ferryline.registry.signing.canonical import signed_bytes
+from ferryline.registry.signing.policy import GATE, SignaturePolicy
+from ferryline.registry.signing.trust import TrustedKey
 
 
 class Keyring:

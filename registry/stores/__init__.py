@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from registry.errors import UsageError
-from registry.stores.base import Listed, ObjectMissingError, Store, Stored
+from ferryline.registry.errors import UsageError
+from ferryline.registry.stores.base import Listed, ObjectMissingError, Store, Stored
 
 __all__ = ["Listed", "ObjectMissingError", "Store", "Stored", "open_store"]
 
@@ -33,11 +33,11 @@ def _open(parts: SplitResult) -> Store:
     if parts.scheme == "s3" and parts.netloc:
         return _open_s3(parts)
     if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc and "%00" not in parts.path:
-        from registry.stores.folder import FolderStore
+        from ferryline.registry.stores.folder import FolderStore
 
         return FolderStore(Path(unquote(parts.path)))
     if parts.scheme == "memory":
-        from registry.stores.memory import MemoryStore
+        from ferryline.registry.stores.memory import MemoryStore
 
         return MemoryStore(parts.netloc or "default")
     raise UsageError(f"{parts.geturl()!r} is no store; FERRY_STORE is one of {_FORMS}")
@@ -53,7 +53,7 @@ def _open_s3(parts: SplitResult) -> Store:
     if endpoint.scheme not in {"http", "https"} or not endpoint.netloc or endpoint.path.strip("/"):
         raise UsageError(f"endpoint {endpoint.geturl()!r} is not http://host:port; expected {_FORMS}")
     # minio-py takes a third of the command's start; a folder store need not pay it
-    from registry.stores.s3 import S3Store
+    from ferryline.registry.stores.s3 import S3Store
 
     return S3Store(
         parts.netloc,

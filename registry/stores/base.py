@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from registry.errors import CorruptDocumentError, NotFoundError, UsageError
-from registry.keys import BLOBS
+from ferryline.registry.errors import CorruptDocumentError, NotFoundError, UsageError
+from ferryline.registry.keys import BLOBS
 
 # file systems, and MinIO on them, hold names of up to 255 bytes
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")

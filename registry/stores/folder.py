@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from registry.errors import MissingRightError, StoreUnreachableError
-from registry.stores.base import Listed, ObjectMissingError, Stored, require_key, require_size
+from ferryline.registry.errors import MissingRightError, StoreUnreachableError
+from ferryline.registry.stores.base import Listed, ObjectMissingError, Stored, require_key, require_size
 
 _INCOMING = ".incoming"
 

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime
 
-from registry.documents import utc_now
-from registry.stores.base import Listed, ObjectMissingError, Stored, require_key, require_size
+from ferryline.registry.documents import utc_now
+from ferryline.registry.stores.base import Listed, ObjectMissingError, Stored, require_key, require_size
 
 
 class MemoryStore:

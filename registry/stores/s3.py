@@ -3,7 +3,7 @@
 Two facts about minio-py 7.2 shape this file. `put_object` turns an `If-None-Match` header into user
 metadata, so that a put-if-absent silently becomes an overwrite; `_put_object` sends the header, which a
 wire-level test proves. And its default pool retries a PUT on 5xx, whereupon a writer meets its own object
-as "already there"; so retries are off here, and the log decides (`registry.log`).
+as "already there"; so retries are off here, and the log decides (`ferryline.registry.log`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from minio import Minio
 from minio.credentials.providers import Provider, StaticProvider
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
-from registry.errors import MissingRightError, StoreDeniedError, StoreUnreachableError
-from registry.stores.base import Listed, ObjectMissingError, Stored, require_key, require_size
-from registry.stores.s3_pool import WatchedPool, read_watched
+from ferryline.registry.errors import MissingRightError, StoreDeniedError, StoreUnreachableError
+from ferryline.registry.stores.base import Listed, ObjectMissingError, Stored, require_key, require_size
+from ferryline.registry.stores.s3_pool import WatchedPool, read_watched
 
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 15.0

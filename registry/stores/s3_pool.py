@@ -7,7 +7,7 @@ from typing import Any
 
 import urllib3
 
-from registry import transfer
+from ferryline.registry import transfer
 
 _CHUNK = 1 << 18
 

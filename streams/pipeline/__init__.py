@@ -6,11 +6,11 @@ document   the whole file, and what its tables must agree on
 reading    from text to that, or to one line that says what is wrong
 """
 
-from streams.pipeline.document import Pipeline, PipelineNames
-from streams.pipeline.reading import load_pipeline, parse_pipeline
-from streams.pipeline.scoring import LabelsSpec, Replay, ScoringSpec
-from streams.pipeline.section import FieldName, Topic
-from streams.pipeline.source import (
+from ferryline.streams.pipeline.document import Pipeline, PipelineNames
+from ferryline.streams.pipeline.reading import load_pipeline, parse_pipeline
+from ferryline.streams.pipeline.scoring import LabelsSpec, Replay, ScoringSpec
+from ferryline.streams.pipeline.section import FieldName, Topic
+from ferryline.streams.pipeline.source import (
     ArrayFeatures,
     ClassLabel,
     Features,
@@ -19,7 +19,7 @@ from streams.pipeline.source import (
     RecordFormat,
     SourceSpec,
 )
-from streams.pipeline.training import (
+from ferryline.streams.pipeline.training import (
     DEFAULT_OPSET,
     EvaluationSpec,
     ExportSpec,

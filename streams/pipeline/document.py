@@ -6,12 +6,12 @@ from typing import Self
 
 from pydantic import model_validator as validator
 
-from registry.errors import UsageError
-from registry.names import DEFAULT_CHANNEL, require_name
-from streams.pipeline.scoring import LabelsSpec, ScoringSpec
-from streams.pipeline.section import Section
-from streams.pipeline.source import SourceSpec
-from streams.pipeline.training import EvaluationSpec, ExportSpec, LearnerSpec, PromotionSpec
+from ferryline.registry.errors import UsageError
+from ferryline.registry.names import DEFAULT_CHANNEL, require_name
+from ferryline.streams.pipeline.scoring import LabelsSpec, ScoringSpec
+from ferryline.streams.pipeline.section import Section
+from ferryline.streams.pipeline.source import SourceSpec
+from ferryline.streams.pipeline.training import EvaluationSpec, ExportSpec, LearnerSpec, PromotionSpec
 
 
 class PipelineNames(Section):

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from registry.errors import UsageError
-from streams.avro_schema import read_schema
-from streams.pipeline.document import Pipeline
+from ferryline.registry.errors import UsageError
+from ferryline.streams.avro_schema import read_schema
+from ferryline.streams.pipeline.document import Pipeline
 
 
 def load_pipeline(path: Path) -> Pipeline:

@@ -8,9 +8,9 @@ from typing import Any, Self
 from pydantic import Field
 from pydantic import model_validator as validator
 
-from registry.errors import UsageError
-from registry.names import require_name
-from streams.pipeline.section import FieldName, Section, Topic
+from ferryline.registry.errors import UsageError
+from ferryline.registry.names import require_name
+from ferryline.streams.pipeline.section import FieldName, Section, Topic
 
 
 class Replay(StrEnum):

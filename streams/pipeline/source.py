@@ -9,9 +9,9 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 from pydantic import model_validator as validator
 
-from registry.documents import Label
-from streams.avro_schema import require_avro_fields
-from streams.pipeline.section import FieldName, Section, Topic
+from ferryline.registry.documents import Label
+from ferryline.streams.avro_schema import require_avro_fields
+from ferryline.streams.pipeline.section import FieldName, Section, Topic
 
 ClassLabel = StrictBool | StrictInt | StrictStr
 

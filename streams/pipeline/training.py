@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from streams.pipeline.section import Section
+from ferryline.streams.pipeline.section import Section
 
 DEFAULT_OPSET = 18
 """The newest opset that skl2onnx 1.19 and ONNX Runtime 1.22, the oldest allowed, both know."""

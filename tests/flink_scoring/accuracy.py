@@ -9,7 +9,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer
 
-from streams.kafka import ensure_topics
+from ferryline.streams.kafka import ensure_topics
 from tests.flink_scoring.harness import ScoringJob
 from tests.support.waiting import DEADLINE, wait_for
 

@@ -11,13 +11,13 @@ import orjson
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from model_runtime.facts import read_facts
-from model_runtime.served import ServedModel
-from model_runtime.session import OnnxSession
-from registry.catalogue import Registry
-from registry.documents import utc_now
-from registry.stores.memory import MemoryStore
-from streams.pipeline import Pipeline, parse_pipeline
+from ferryline.model_runtime.facts import read_facts
+from ferryline.model_runtime.served import ServedModel
+from ferryline.model_runtime.session import OnnxSession
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.documents import utc_now
+from ferryline.registry.stores.memory import MemoryStore
+from ferryline.streams.pipeline import Pipeline, parse_pipeline
 
 DIGITS = """
 [pipeline]
@@ -51,10 +51,10 @@ def _finish(
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, width])]
     graph = helper.make_graph(nodes, "made", inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    roles = {"modelferry.role.label": "label", "modelferry.role.probabilities": "probability"}
+    roles = {"ferryline.role.label": "label", "ferryline.role.probabilities": "probability"}
     names = {value.name for value in outputs}
     properties = {key: value for key, value in roles.items() if key.rsplit(".", 1)[1] in names}
-    helper.set_model_props(model, properties | {"modelferry.classes": orjson.dumps(kept["classes"]).decode()})
+    helper.set_model_props(model, properties | {"ferryline.classes": orjson.dumps(kept["classes"]).decode()})
     onnx.checker.check_model(model)
     return model.SerializeToString()
 

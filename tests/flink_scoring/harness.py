@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 from kafka import KafkaProducer
 
-from deploy.stack.local import LocalStack
-from model_runtime.facts import read_facts
-from registry.catalogue import Registry
-from registry.documents import ChannelEntry, ServedModelReport
-from streams.kafka import ensure_topics
-from streams.pipeline import Pipeline, parse_pipeline
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.documents import ChannelEntry, ServedModelReport
+from ferryline.streams.kafka import ensure_topics
+from ferryline.streams.pipeline import Pipeline, parse_pipeline
 from tests.flink_scoring.reading import LARGEST, Output, OutputReader
 from tests.support.waiting import DEADLINE, wait_for
 
@@ -59,7 +59,7 @@ class ScoringJob:
 
     def run(self, *arguments: str, flink: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
         """`flink run` with this pipeline, as a person types it."""
-        line = ["run", "-d", *flink, "-pym", "flink_scoring.job", "--pipeline", str(self.file)]
+        line = ["run", "-d", *flink, "-pym", "ferryline.flink_scoring.job", "--pipeline", str(self.file)]
         command, environ = self.stack.flink_command(*line, *arguments)
         environ["FERRY_STORE"] = self.store
         return subprocess.run(

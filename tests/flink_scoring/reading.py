@@ -9,10 +9,10 @@ from typing import Any, Self
 
 from kafka import KafkaConsumer, TopicPartition
 
-from streams.errors import MalformedRecordError, UnknownTopicError
-from streams.kafka import topic_partitions
-from streams.pipeline import Pipeline
-from streams.scored import ScoredRecord, decode_scored
+from ferryline.streams.errors import MalformedRecordError, UnknownTopicError
+from ferryline.streams.kafka import topic_partitions
+from ferryline.streams.pipeline import Pipeline
+from ferryline.streams.scored import ScoredRecord, decode_scored
 from tests.support.waiting import wait_for
 
 LARGEST = 8_000_000

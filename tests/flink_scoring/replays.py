@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from registry.documents import ChannelEntry
-from streams.scored import ScoredRecord
+from ferryline.registry.documents import ChannelEntry
+from ferryline.streams.scored import ScoredRecord
 from tests.flink_scoring.harness import ScoringJob, digit
 from tests.flink_scoring.reading import Output
 from tests.support.waiting import DEADLINE

@@ -11,7 +11,7 @@ from pyflink.common import Row, Types
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import DataTypes, EnvironmentSettings, TableEnvironment, TableResult
 
-from flink_scoring.sql import map_rows, register
+from ferryline.flink_scoring.sql import map_rows, register
 
 PEOPLE = [(30.0, 1, "Ulm", True), (40.0, 2, "Bonn", False), (50.0, 3, None, True)]
 LISTS = [([1.0, 2.0, 3.0],), ([1.0, 2.0],)]

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from registry.documents import ModelFacts, Role, TensorSpec
+from ferryline.registry.documents import ModelFacts, Role, TensorSpec
 
 SUM = TensorProto.FLOAT
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.stack.local import LocalStack
+from ferryline.deploy.stack.local import LocalStack
 from tests.support.waiting import DEADLINE
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>()][0-9A-B]?|\r")
@@ -24,7 +24,10 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>()][0-9A-B]?|\r")
 def sql_command(stack: LocalStack, store: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
     """`ferry-stack sql` against a running stack, with a registry."""
     environ = {**os.environ, "FERRY_STACK_HOME": str(stack.home.root), **stack.addresses().environ()}
-    return [sys.executable, "-m", "deploy.stack.cli", "sql", *arguments], {**environ, "FERRY_STORE": store}
+    return [sys.executable, "-m", "ferryline.deploy.stack.cli", "sql", *arguments], {
+        **environ,
+        "FERRY_STORE": store,
+    }
 
 
 def run_sql(stack: LocalStack, store: str, *arguments: str) -> subprocess.CompletedProcess[str]:

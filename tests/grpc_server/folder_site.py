@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from model_runtime.facts import read_facts
-from registry import Registry
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry import Registry
 
 
 class Site:

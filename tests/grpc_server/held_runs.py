@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from grpc_server import offering
-from grpc_server.execution.costs import RunCosts
-from grpc_server.execution.probing import probe
-from model_runtime.session import OnnxSession, RunStop
-from registry.documents import ModelFacts
+from ferryline.grpc_server import offering
+from ferryline.grpc_server.execution.costs import RunCosts
+from ferryline.grpc_server.execution.probing import probe
+from ferryline.model_runtime.session import OnnxSession, RunStop
+from ferryline.registry.documents import ModelFacts
 from tests.grpc_server.model_files import HELD
 
 _LOOK_SECONDS = 0.01

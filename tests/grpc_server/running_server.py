@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from grpc_server.client import NO_RETRY, Answer, Client
+from ferryline.grpc_server.client import NO_RETRY, Answer, Client
 from tests.support.waiting import DEADLINE, wait_for
 
 ROW = np.array([[1, 2, 3, 4]], dtype=np.float32)

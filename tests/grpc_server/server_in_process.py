@@ -23,8 +23,8 @@ import pytest
 import structlog
 import typer
 
-from grpc_server import cli, process
-from registry import logs
+from ferryline.grpc_server import cli, process
+from ferryline.registry import logs
 from tests.grpc_server import folder_site
 from tests.grpc_server.running_server import RunningServer
 from tests.support.waiting import DEADLINE

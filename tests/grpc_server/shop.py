@@ -10,22 +10,22 @@ import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, generate_latest
 
-from grpc_server.channels import FollowedChannel
-from grpc_server.datatypes import of_protocol
-from grpc_server.execution.executor import Executor
-from grpc_server.execution.policy import ExecutionPolicy
-from grpc_server.handlers import InferenceHandlers
-from grpc_server.inference import InferenceHandler
-from grpc_server.metrics import ModelCollector
-from grpc_server.models import FollowedModel, Models
-from grpc_server.tensors import encode_raw
-from model_runtime.facts import read_facts
-from model_runtime.follower import Follower, FollowerSettings
-from model_runtime.pool import WarmLimits
-from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
-from registry import Registry, TrainingRecord
-from registry.names import ModelReference
-from registry.stores.memory import MemoryStore
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.datatypes import of_protocol
+from ferryline.grpc_server.execution.executor import Executor
+from ferryline.grpc_server.execution.policy import ExecutionPolicy
+from ferryline.grpc_server.handlers import InferenceHandlers
+from ferryline.grpc_server.inference import InferenceHandler
+from ferryline.grpc_server.metrics import ModelCollector
+from ferryline.grpc_server.models import FollowedModel, Models
+from ferryline.grpc_server.tensors import encode_raw
+from ferryline.model_runtime.facts import read_facts
+from ferryline.model_runtime.follower import Follower, FollowerSettings
+from ferryline.model_runtime.pool import WarmLimits
+from ferryline.protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
+from ferryline.registry import Registry, TrainingRecord
+from ferryline.registry.names import ModelReference
+from ferryline.registry.stores.memory import MemoryStore
 from tests.support.waiting import wait_for
 
 

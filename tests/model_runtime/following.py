@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from model_runtime.follower import Follower, FollowerObserver, FollowerSettings
-from model_runtime.follower.rules import Refusal
-from model_runtime.served import ServedModel
-from registry import Registry
-from registry.documents import GoldenRows, TrainingRecord
-from registry.stores import Store
-from registry.stores.memory import MemoryStore
+from ferryline.model_runtime.follower import Follower, FollowerObserver, FollowerSettings
+from ferryline.model_runtime.follower.rules import Refusal
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry import Registry
+from ferryline.registry.documents import GoldenRows, TrainingRecord
+from ferryline.registry.stores import Store
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import FaultyStore, Observed, Verb
 from tests.onnx_models import golden_rows, inspect_model, linear_classifier
 from tests.support.waiting import DEADLINE

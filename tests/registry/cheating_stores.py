@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
-from registry.errors import MissingRightError
-from registry.stores import Listed, ObjectMissingError, Stored
-from registry.stores.memory import MemoryStore
+from ferryline.registry.errors import MissingRightError
+from ferryline.registry.stores import Listed, ObjectMissingError, Stored
+from ferryline.registry.stores.memory import MemoryStore
 from tests.support.waiting import DEADLINE
 
 # --- put-if-absent ----------------------------------------------------------------------------------

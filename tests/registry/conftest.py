@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from registry import ModelFacts, Registry
-from registry.cli.app import main
+from ferryline.registry import ModelFacts, Registry
+from ferryline.registry.cli.app import main
 from tests.onnx_models import inspect_model, linear_classifier
 from tests.registry.ferry import Ferry, Result
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import orjson
 
-from model_runtime.cache import BlobCache
-from model_runtime.follower import Follower, FollowerSettings
-from registry import Registry
-from registry.cli.edge import exit_code
-from registry.digests import digest_of
-from registry.errors import FerryError
-from registry.logs import LogFormat, configure_logs
-from registry.stores.folder import FolderStore
-from registry.stores.memory import MemoryStore
+from ferryline.model_runtime.cache import BlobCache
+from ferryline.model_runtime.follower import Follower, FollowerSettings
+from ferryline.registry import Registry
+from ferryline.registry.cli.edge import exit_code
+from ferryline.registry.digests import digest_of
+from ferryline.registry.errors import FerryError
+from ferryline.registry.logs import LogFormat, configure_logs
+from ferryline.registry.stores.folder import FolderStore
+from ferryline.registry.stores.memory import MemoryStore
 from tests.onnx_models import inspect_model, linear_classifier
 from tests.registry.histories import MODEL, facts
 from tests.support.waiting import DEADLINE, wait_for

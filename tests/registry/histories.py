@@ -16,9 +16,9 @@ from functools import cache
 import orjson
 from hypothesis import strategies as st
 
-from registry import Registry, keys
-from registry.documents import ChannelEntry, ModelFacts, TensorSpec
-from registry.errors import (
+from ferryline.registry import Registry, keys
+from ferryline.registry.documents import ChannelEntry, ModelFacts, TensorSpec
+from ferryline.registry.errors import (
     ChannelHeldError,
     ConflictError,
     FerryError,
@@ -27,8 +27,8 @@ from registry.errors import (
     RefusedError,
     StoreError,
 )
-from registry.stores import Store
-from registry.stores.memory import MemoryStore
+from ferryline.registry.stores import Store
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import (
     Damage,
     DamagedReads,

@@ -11,11 +11,11 @@ from itertools import count
 
 import pytest
 
-from registry import Registry, keys
-from registry.documents import ChannelEntry
-from registry.errors import ConflictError
-from registry.stores import Store, open_store
-from registry.stores.memory import MemoryStore
+from ferryline.registry import Registry, keys
+from ferryline.registry.documents import ChannelEntry
+from ferryline.registry.errors import ConflictError
+from ferryline.registry.stores import Store, open_store
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import Observed, Verb
 from tests.registry.histories import facts
 from tests.registry.log_invariants import log_of, violations

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from registry.digests import digest_of
-from registry.documents import ChannelEntry
-from registry.errors import FerryError
-from registry.log import AppendLog
-from registry.stores import Store
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import ChannelEntry
+from ferryline.registry.errors import FerryError
+from ferryline.registry.log import AppendLog
+from ferryline.registry.stores import Store
 
 
 class Outcome(Enum):

@@ -13,10 +13,10 @@ from typing import Protocol, TypeVar
 
 import orjson
 
-from registry import Registry
-from registry.documents import Manifest
-from registry.errors import ConflictError
-from registry.stores import Store, open_store
+from ferryline.registry import Registry
+from ferryline.registry.documents import Manifest
+from ferryline.registry.errors import ConflictError
+from ferryline.registry.stores import Store, open_store
 from tests.faulty_store import Recorder
 from tests.registry.histories import facts
 from tests.registry.log_invariants import Attempt, Outcome
@@ -105,7 +105,7 @@ def _gather(pool: Executor, calls: Sequence[tuple[Callable[..., _T], object, Rac
 def _context() -> BaseContext:
     # forked from a clean server that imported everything once: sixteen interpreters take seconds to start
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__, "registry.stores.s3"])
+    context.set_forkserver_preload(["__main__", __name__, "ferryline.registry.stores.s3"])
     return context
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import orjson
 
-from registry import Registry, keys
-from registry.stores import open_store
+from ferryline.registry import Registry, keys
+from ferryline.registry.stores import open_store
 from tests.registry import racers
 from tests.registry.histories import facts
 from tests.registry.log_invariants import Attempt, Outcome, log_of, violations

@@ -6,12 +6,12 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from registry.signing.pem import key_id_of
-from registry.signing.policy import SignaturePolicy
-from registry.signing.seal import Seal
-from registry.signing.signer import Signer
-from registry.signing.trust import TrustedKey
-from registry.signing.verifier import Keyring, Verifier
+from ferryline.registry.signing.pem import key_id_of
+from ferryline.registry.signing.policy import SignaturePolicy
+from ferryline.registry.signing.seal import Seal
+from ferryline.registry.signing.signer import Signer
+from ferryline.registry.signing.trust import TrustedKey
+from ferryline.registry.signing.verifier import Keyring, Verifier
 
 
 class Keys:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from registry.stores import Listed, Stored
-from registry.stores.memory import MemoryStore
+from ferryline.registry.stores import Listed, Stored
+from ferryline.registry.stores.memory import MemoryStore
 from tests.support.waiting import DEADLINE
 
 T = TypeVar("T")

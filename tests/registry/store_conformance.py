@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from registry.errors import CorruptDocumentError, UsageError
-from registry.stores import ObjectMissingError, Store
+from ferryline.registry.errors import CorruptDocumentError, UsageError
+from ferryline.registry.stores import ObjectMissingError, Store
 from tests.support.waiting import DEADLINE
 
 WRITERS = 16
@@ -35,7 +35,7 @@ class StoreConformance:
     def test_what_is_too_large_for_a_document_is_not_read(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("registry.stores.base.LARGEST_DOCUMENT", 1_000)
+        monkeypatch.setattr("ferryline.registry.stores.base.LARGEST_DOCUMENT", 1_000)
         for key in ("consumers/a.json", "blobs/sha256/aa"):
             store.put(key, bytes(1_000))
             assert len(store.get(key).data) == 1_000

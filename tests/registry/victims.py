@@ -23,10 +23,10 @@ from typing import Any, Self
 
 import orjson
 
-from registry import Registry
-from registry.cli.edge import exit_code
-from registry.errors import FerryError
-from registry.stores import Store, folder, open_store, s3
+from ferryline.registry import Registry
+from ferryline.registry.cli.edge import exit_code
+from ferryline.registry.errors import FerryError
+from ferryline.registry.stores import Store, folder, open_store, s3
 from tests.faulty_store import SteppingStore
 from tests.registry.histories import facts
 from tests.support.waiting import DEADLINE
@@ -49,7 +49,7 @@ class Order:
         at: the step: before and after each request to the store, or each line of the folder store.
         signal: what stops it there.
         name: what it leaves to be recognised by.
-        lines: whether the steps are lines of `registry.stores.folder`.
+        lines: whether the steps are lines of `ferryline.registry.stores.folder`.
     """
 
     call: str

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from deploy.stack.catalog import LISTENERS_OF
-from deploy.stack.ports import is_free
+from ferryline.deploy.stack.catalog import LISTENERS_OF
+from ferryline.deploy.stack.ports import is_free
 
 # neither the usual ports, which any other stack takes when it can, nor those that outgoing connections get
 RANGE = range(20_000, 32_000)

@@ -18,10 +18,10 @@ from typing import IO
 
 import psutil
 
-from deploy.stack.errors import StackUsageError
-from deploy.stack.local import Addresses, LocalStack
-from deploy.stack.locking import queued
-from deploy.stack.process import end_all
+from ferryline.deploy.stack.errors import StackUsageError
+from ferryline.deploy.stack.local import Addresses, LocalStack
+from ferryline.deploy.stack.locking import queued
+from ferryline.deploy.stack.process import end_all
 from tests.support.ports import private_ports
 
 HOME_VARIABLE = "FERRY_TEST_STACK"

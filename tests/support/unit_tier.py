@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from model_runtime.gate.judgement import judge
-from model_runtime.gate.protocol import Request
-from registry.digests import digest_of
-from registry.documents import GoldenRows, ModelFacts
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate.judgement import judge
+from ferryline.model_runtime.gate.protocol import Request
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import GoldenRows, ModelFacts
+from ferryline.registry.errors import RefusedError
 
 _STARTS = frozenset({"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"})
 

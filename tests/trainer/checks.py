@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from model_runtime.facts import read_facts
-from registry.documents import Manifest
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry.documents import Manifest
 
 
 def require_sound(manifests: list[Manifest], registry: Any) -> None:

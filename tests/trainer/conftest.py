@@ -6,8 +6,8 @@ import orjson
 import pytest
 from sklearn.datasets import load_digits
 
-from streams.pipeline import Pipeline, load_pipeline
-from trainer.batches import FetchedBatch
+from ferryline.streams.pipeline import Pipeline, load_pipeline
+from ferryline.trainer.batches import FetchedBatch
 
 BatchMaker = Callable[..., FetchedBatch]
 

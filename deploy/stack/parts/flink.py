@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.stack import http_probe
-from deploy.stack.errors import MissingToolError
-from deploy.stack.launch import Launch
-from deploy.stack.parts.flink_config import LOG_CONFIG, METRICS_PORT, FlinkSettings, render_config
-from deploy.stack.ports import LOOPBACK, Listener
+from ferryline.deploy.stack import http_probe
+from ferryline.deploy.stack.errors import MissingToolError
+from ferryline.deploy.stack.launch import Launch
+from ferryline.deploy.stack.parts.flink_config import LOG_CONFIG, METRICS_PORT, FlinkSettings, render_config
+from ferryline.deploy.stack.ports import LOOPBACK, Listener
 
 JOB_MANAGER = "jobmanager"
 TASK_MANAGER = "taskmanager"
@@ -110,7 +110,7 @@ def find_distribution() -> Path:
     """
     spec = importlib.util.find_spec("pyflink")
     if spec is None or spec.origin is None:
-        raise MissingToolError("no Flink: install modelferry[stack], or choose parts with --only kafka,minio")
+        raise MissingToolError("no Flink: install ferryline[stack], or choose parts with --only kafka,minio")
     return Path(spec.origin).parent
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.stack.addresses import FLINK_BUCKET, ObjectStore
-from deploy.stack.class_archives import CLIENT, JOB_MANAGER, TASK_MANAGER, ClassArchives
+from ferryline.deploy.stack.addresses import FLINK_BUCKET, ObjectStore
+from ferryline.deploy.stack.class_archives import CLIENT, JOB_MANAGER, TASK_MANAGER, ClassArchives
 
 METRICS_PORT = "metrics.reporter.prometheus.port"
 """The setting that differs between the job manager and the task manager of one machine."""

@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.stack.errors import InstallError
-from deploy.stack.launch import Launch
-from deploy.stack.ports import LOOPBACK, Listener
+from ferryline.deploy.stack.errors import InstallError
+from ferryline.deploy.stack.launch import Launch
+from ferryline.deploy.stack.ports import LOOPBACK, Listener
 
 NAME = "kafka"
 BROKER = Listener("kafka", "Kafka", default=9092, flag="--kafka-port", variable="FERRY_KAFKA")

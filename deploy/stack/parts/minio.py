@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.stack import http_probe
-from deploy.stack.addresses import FLINK_BUCKET, MODELS_BUCKET, Credentials
-from deploy.stack.launch import Launch
-from deploy.stack.ports import LOOPBACK, Listener
+from ferryline.deploy.stack import http_probe
+from ferryline.deploy.stack.addresses import FLINK_BUCKET, MODELS_BUCKET, Credentials
+from ferryline.deploy.stack.launch import Launch
+from ferryline.deploy.stack.ports import LOOPBACK, Listener
 
 NAME = "minio"
 API = Listener("minio", "MinIO", default=9000, flag="--minio-port", variable="FERRY_STORE")

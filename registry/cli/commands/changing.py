@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from registry.cli.formats import OutputFormat
-from registry.cli.options import (
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.options import (
     ChannelArgument,
     ChannelOption,
     ContractOption,
@@ -51,7 +51,7 @@ def promote(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Make a version the one that a channel serves."""
-    from registry.cli import changing
+    from ferryline.registry.cli import changing
 
     changing.promote(
         store, output, reference, channel,
@@ -80,7 +80,7 @@ def rollback(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Go back to an older version, and hold the channel so that no automatic promotion undoes it."""
-    from registry.cli import changing
+    from ferryline.registry.cli import changing
 
     changing.rollback(
         store, output, reference, to=to, expect=expect, wait=wait, reason=reason, dry_run=dry_run
@@ -95,7 +95,7 @@ def hold(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Refuse automatic promotions of a channel until it is released."""
-    from registry.cli import changing
+    from ferryline.registry.cli import changing
 
     changing.hold(store, output, reference, reason=reason)
 
@@ -108,6 +108,6 @@ def release(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Let automatic promotions of a channel pass again."""
-    from registry.cli import changing
+    from ferryline.registry.cli import changing
 
     changing.release(store, output, reference, reason=reason)

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from registry.cli.formats import OutputFormat
-from registry.cli.options import OutputOption
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.options import OutputOption
 
 commands = typer.Typer()
 
@@ -48,7 +48,7 @@ def keygen(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Make a key pair that signs versions and promotions, and say how to use it."""
-    from registry.cli import keys
+    from ferryline.registry.cli import keys
 
     keys.keygen(output, name, out, not_after)
 
@@ -62,6 +62,6 @@ def keygen(
 )
 def list_keys(output: OutputOption = OutputFormat.TABLE) -> None:
     """Show which keys are trusted here, until when, and what is asked of signatures."""
-    from registry.cli import keys
+    from ferryline.registry.cli import keys
 
     keys.list_keys(output)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from registry.cli.formats import OutputFormat
-from registry.cli.options import (
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.options import (
     ChannelOption,
     ContractOption,
     ModelArgument,
@@ -50,7 +50,7 @@ def publish(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Add a version of a model from an ONNX file."""
-    from registry.cli import publishing
+    from ferryline.registry.cli import publishing
 
     publishing.publish(
         store, output, model, file,
@@ -83,6 +83,6 @@ def pull(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Fetch the file of a version, checked against its digest."""
-    from registry.cli import pulling
+    from ferryline.registry.cli import pulling
 
     pulling.pull(store, output, reference, to, force=force)

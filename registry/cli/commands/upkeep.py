@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from registry.cli.formats import OutputFormat
-from registry.cli.options import DryRunOption, ModelArgument, OutputOption, StoreOption
-from registry.roles import Role
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.options import DryRunOption, ModelArgument, OutputOption, StoreOption
+from ferryline.registry.roles import Role
 
 commands = typer.Typer()
 
@@ -41,7 +41,7 @@ def doctor(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Prove that the store keeps its promises, and show what these credentials may do; exit 6 if not."""
-    from registry.cli import examining
+    from ferryline.registry.cli import examining
 
     examining.doctor(store, output, role=role, consumer=consumer)
 
@@ -88,7 +88,7 @@ def gc(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Free the space of model files that nothing needs any more; histories stay."""
-    from registry.cli import upkeep
+    from ferryline.registry.cli import upkeep
 
     upkeep.gc(
         store, output,
@@ -109,7 +109,7 @@ def verify(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Read every log and file, and recompute every digest, chain and signature; exit 6 on damage."""
-    from registry.cli import upkeep
+    from ferryline.registry.cli import upkeep
 
     upkeep.verify(store, output, model)
 
@@ -129,6 +129,6 @@ def refusals(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Show which candidates were refused: by which gate, why, and what helps."""
-    from registry.cli import upkeep
+    from ferryline.registry.cli import upkeep
 
     upkeep.refusals(store, output, model, limit)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from registry.cli.formats import OutputFormat
-from registry.cli.options import (
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.cli.options import (
     AnyChannelArgument,
     AnyModelArgument,
     ChannelArgument,
@@ -37,7 +37,7 @@ def list_(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """List the models, or the versions of one."""
-    from registry.cli import viewing
+    from ferryline.registry.cli import viewing
 
     viewing.list_models(store, output) if model is None else viewing.list_versions(
         store, output, model, limit
@@ -57,7 +57,7 @@ def show(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Show a version: what it is, where it comes from, how good it was."""
-    from registry.cli import viewing
+    from ferryline.registry.cli import viewing
 
     viewing.show(store, output, reference)
 
@@ -77,7 +77,7 @@ def history(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Show who changed a channel, when, why, from what to what."""
-    from registry.cli import viewing
+    from ferryline.registry.cli import viewing
 
     viewing.history(store, output, reference, limit)
 
@@ -110,7 +110,7 @@ def diff(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Show what differs between two versions: contract, metrics, lineage, weights."""
-    from registry.cli import diffing
+    from ferryline.registry.cli import diffing
 
     diffing.diff(store, output, a, b, weights=weights, limit=limit)
 
@@ -128,7 +128,7 @@ def status(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Show who serves what right now, and how far behind."""
-    from registry.cli import viewing
+    from ferryline.registry.cli import viewing
 
     viewing.status(store, output, reference)
 
@@ -149,6 +149,6 @@ def watch(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Show changes as they happen, until Ctrl-C; when piped, a line for each (-o json: a JSON line)."""
-    from registry.cli import watching
+    from ferryline.registry.cli import watching
 
     watching.watch(store, output, reference, interval)

@@ -13,8 +13,8 @@ import orjson
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from deploy.feed.cli import main
-from deploy.stack.local import Addresses
+from ferryline.deploy.feed.cli import main
+from ferryline.deploy.stack.local import Addresses
 from tests.support.waiting import DEADLINE, wait_for
 
 FEED = Path(sys.executable).with_name("ferry-feed")

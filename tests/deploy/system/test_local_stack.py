@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack import process
-from deploy.stack.errors import PartUnreachableError, PortTakenError, StackUsageError
-from deploy.stack.local import LocalStack
-from deploy.stack.ports import LOOPBACK, any_free, is_free
-from deploy.stack.state import load_state
-from deploy.stack.status import Condition
+from ferryline.deploy.stack import process
+from ferryline.deploy.stack.errors import PartUnreachableError, PortTakenError, StackUsageError
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.deploy.stack.ports import LOOPBACK, any_free, is_free
+from ferryline.deploy.stack.state import load_state
+from ferryline.deploy.stack.status import Condition
 from tests.support.ports import private_ports
 from tests.support.shared_stack import RUN_VARIABLE
 from tests.support.waiting import DEADLINE, wait_for
@@ -129,7 +129,7 @@ def test_a_part_that_runs_elsewhere_is_used_and_not_stopped(tmp_path: Path) -> N
 def test_an_interrupted_up_stops_what_it_started(tmp_path: Path, number: signal.Signals) -> None:
     environ = {**clean_environ(), "FERRY_STACK_HOME": str(tmp_path)}
     up = subprocess.Popen(
-        [sys.executable, "-m", "deploy.stack.cli", "up", "--only", "kafka"],
+        [sys.executable, "-m", "ferryline.deploy.stack.cli", "up", "--only", "kafka"],
         env=environ,
         stderr=subprocess.PIPE,
     )

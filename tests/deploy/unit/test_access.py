@@ -6,11 +6,11 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from deploy.access.cli import app
-from deploy.access.location import Location
-from deploy.access.policies import Policy, Service, render
-from registry.errors import UsageError
-from registry.roles import Role
+from ferryline.deploy.access.cli import app
+from ferryline.deploy.access.location import Location
+from ferryline.deploy.access.policies import Policy, Service, render
+from ferryline.registry.errors import UsageError
+from ferryline.registry.roles import Role
 
 STORE = "s3://models/team/a?endpoint=http://127.0.0.1:9000"
 LOCATION = Location.of(STORE)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.feed.datasets import Dataset, DatasetName, load_dataset
-from deploy.feed.faults import fault_kinds, spoil
-from deploy.feed.schedule import Pacer, sample_order
-from streams.pipeline import load_pipeline
-from streams.records import RecordDecoder
+from ferryline.deploy.feed.datasets import Dataset, DatasetName, load_dataset
+from ferryline.deploy.feed.faults import fault_kinds, spoil
+from ferryline.deploy.feed.schedule import Pacer, sample_order
+from ferryline.streams.pipeline import load_pipeline
+from ferryline.streams.records import RecordDecoder
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 

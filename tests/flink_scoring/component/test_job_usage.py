@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flink_scoring.job import main
+from ferryline.flink_scoring.job import main
 from tests.flink_scoring.commands import run_command
 
 
@@ -33,6 +33,6 @@ def test_what_cannot_work_is_told_in_one_line(
     file: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, words: list[str]
 ) -> None:
     monkeypatch.chdir(file.parent)
-    ended = run_command(main, "flink_scoring.job", "--pipeline", str(file), *arguments)
+    ended = run_command(main, "ferryline.flink_scoring.job", "--pipeline", str(file), *arguments)
     assert ended.code == code
     assert all(word in ended.error for word in words)

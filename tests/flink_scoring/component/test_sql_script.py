@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from flink_scoring.sql.script import run_script
+from ferryline.flink_scoring.sql.script import run_script
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flink_scoring.sql.cli import main
-from model_runtime.facts import read_facts
-from registry.catalogue import Registry
+from ferryline.flink_scoring.sql.cli import main
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry.catalogue import Registry
 from tests.flink_scoring.commands import run_command
 from tests.onnx_models import linear_classifier
 

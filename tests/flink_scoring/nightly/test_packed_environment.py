@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.stack.local import LocalStack
+from ferryline.deploy.stack.local import LocalStack
 from tests.flink_scoring.harness import ScoringJob, digit, make_job
 
 ROOT = Path(__file__).parents[3]

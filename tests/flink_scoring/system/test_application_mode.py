@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from deploy.stack.local import LocalStack
+from ferryline.deploy.stack.local import LocalStack
 from tests.flink_scoring.harness import make_job
 from tests.flink_scoring.replays import (
     every_answer,
@@ -105,7 +105,14 @@ def test_a_cluster_of_its_own_scores_and_goes_on_when_its_job_manager_was_killed
     job = make_job(stack, pipeline_text(f"application-{uuid.uuid4().hex[:8]}"), tmp_path)
     job.create_source()
     job.promote(constant_model(1))
-    arguments = ["--job-classname", DRIVER, "-pym", "flink_scoring.job", "--pipeline", str(job.file)]
+    arguments = [
+        "--job-classname",
+        DRIVER,
+        "-pym",
+        "ferryline.flink_scoring.job",
+        "--pipeline",
+        str(job.file),
+    ]
     arguments += ["--store", job.store, "--restore", "newest"]
     job.rest = cluster.rest
     try:

@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from deploy.stack.local import Addresses
-from flink_scoring.dead_letters.cli import main
-from flink_scoring.dead_letters.sending import OutgoingRecord, open_sender
-from registry.errors import ConflictError
-from streams.deadletters import DeadLetter, dead_letter_headers
-from streams.kafka import admin_client, ensure_topics
-from streams.pipeline import Pipeline, parse_pipeline
+from ferryline.deploy.stack.local import Addresses
+from ferryline.flink_scoring.dead_letters.cli import main
+from ferryline.flink_scoring.dead_letters.sending import OutgoingRecord, open_sender
+from ferryline.registry.errors import ConflictError
+from ferryline.streams.deadletters import DeadLetter, dead_letter_headers
+from ferryline.streams.kafka import admin_client, ensure_topics
+from ferryline.streams.pipeline import Pipeline, parse_pipeline
 from tests.flink_scoring.commands import Ended, run_command
 from tests.support.waiting import DEADLINE, wait_for
 
@@ -74,7 +74,12 @@ class Desk:
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """The command as a process of its own, for what signals and other processes do to it."""
-        line = [sys.executable, "-m", "flink_scoring.dead_letters.cli", *self._words(name, *arguments)]
+        line = [
+            sys.executable,
+            "-m",
+            "ferryline.flink_scoring.dead_letters.cli",
+            *self._words(name, *arguments),
+        ]
         return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def run(self, name: str, *arguments: str, code: int = 0) -> Ended:

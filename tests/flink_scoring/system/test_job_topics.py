@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.local import Addresses
-from flink_scoring.job import main
-from streams.kafka import ensure_topics
+from ferryline.deploy.stack.local import Addresses
+from ferryline.flink_scoring.job import main
+from ferryline.streams.kafka import ensure_topics
 from tests.flink_scoring.commands import Ended, run_command
 
 
@@ -24,7 +24,7 @@ def name(kafka: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
 def run(folder: Path, text: str) -> Ended:
     file = folder / "digits.toml"
     file.write_text(text)
-    return run_command(main, "flink_scoring.job", "--pipeline", str(file))
+    return run_command(main, "ferryline.flink_scoring.job", "--pipeline", str(file))
 
 
 def test_a_source_topic_that_is_not_there(

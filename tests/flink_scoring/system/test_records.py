@@ -18,10 +18,10 @@ from typing import Any
 import fastavro
 import pytest
 
-from deploy.demo.cli import PIPELINES
-from deploy.stack.local import LocalStack
-from flink_scoring.dead_letters.cli import main as ferry_dlq
-from streams.kafka import ensure_topics
+from ferryline.deploy.demo.cli import PIPELINES
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.flink_scoring.dead_letters.cli import main as ferry_dlq
+from ferryline.streams.kafka import ensure_topics
 from tests.flink_scoring.accuracy import accuracy, create_labels, labelled, labels_toml, labels_topic, send_at
 from tests.flink_scoring.commands import run_command
 from tests.flink_scoring.harness import ScoringJob, digit, make_job, one_job

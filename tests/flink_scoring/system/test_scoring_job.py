@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.stack.local import LocalStack
-from registry.documents import ChannelEntry
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.registry.documents import ChannelEntry
 from tests.flink_scoring.harness import ScoringJob, digit, make_job
 from tests.flink_scoring.reading import Output
 from tests.flink_scoring.replays import feeding

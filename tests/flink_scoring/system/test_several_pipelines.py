@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 import httpx
 import pytest
 
-from deploy.stack.local import LocalStack
-from registry import keys as store_keys
-from registry.canary import CanarySplit
-from registry.documents import ChannelEntry
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.registry import keys as store_keys
+from ferryline.registry.canary import CanarySplit
+from ferryline.registry.documents import ChannelEntry
 from tests.flink_scoring.flink_metrics import has, job_metrics
 from tests.flink_scoring.harness import ScoringJob, digit, make_job, one_job
 from tests.flink_scoring.replays import feeding, require_all_once

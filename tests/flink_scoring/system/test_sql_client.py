@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.stack.local import LocalStack
-from model_runtime.facts import read_facts
-from registry.catalogue import Registry
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry.catalogue import Registry
 from tests.flink_scoring.sql_models import sum_model
 from tests.flink_scoring.sql_session import open_session, run_sql, sql_command
 from tests.onnx_models import linear_classifier

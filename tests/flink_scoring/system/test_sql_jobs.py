@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from model_runtime.facts import read_facts
-from registry.catalogue import Registry
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry.catalogue import Registry
 from tests.flink_scoring.sql_models import columns_model, sum_model
 
 pytestmark = pytest.mark.early

@@ -7,14 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from registry.stores import open_store
+from ferryline.registry.stores import open_store
 from tests.flink_scoring.sql_models import sum_model
 from tests.support.waiting import DEADLINE
 
 
 def ferry_sql(store: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flink_scoring.sql.cli", *arguments],
+        [sys.executable, "-m", "ferryline.flink_scoring.sql.cli", *arguments],
         env={**os.environ, "FERRY_STORE": store}, capture_output=True, text=True, timeout=DEADLINE,
         check=False,
     )  # fmt: skip

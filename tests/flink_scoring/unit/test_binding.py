@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flink_scoring.binding import ModelBinding, require_fit
-from registry.documents import ModelFacts, Role, TensorSpec
-from registry.errors import RefusedError
-from streams.pipeline import Pipeline, parse_pipeline
+from ferryline.flink_scoring.binding import ModelBinding, require_fit
+from ferryline.registry.documents import ModelFacts, Role, TensorSpec
+from ferryline.registry.errors import RefusedError
+from ferryline.streams.pipeline import Pipeline, parse_pipeline
 
 INPUT = TensorSpec(name="x", dtype="float32", shape=(-1, 3))
 LABEL = TensorSpec(name="label", dtype="int64", shape=(-1,), role=Role.LABEL)
@@ -100,7 +100,7 @@ def test_other_classes_are_refused(classes: tuple[Any, ...]) -> None:
 
 
 def test_a_model_without_any_answer_is_refused() -> None:
-    with pytest.raises(RefusedError, match=r"modelferry\.role"):
+    with pytest.raises(RefusedError, match=r"ferryline\.role"):
         require_fit(facts(outputs=[TensorSpec(name="y", dtype="int64", shape=(-1,))]), NUMBERS)
 
 
@@ -164,7 +164,7 @@ def test_a_probability_that_is_no_number_names_no_class() -> None:
 
 
 def test_a_real_file_fits(constant_model: Callable[..., bytes], tmp_path: Path) -> None:
-    from model_runtime.facts import read_facts
+    from ferryline.model_runtime.facts import read_facts
 
     require_fit(read_facts(constant_model(1, width=3, classes=(0, 1, 2))), NUMBERS)
     with pytest.raises(RefusedError):

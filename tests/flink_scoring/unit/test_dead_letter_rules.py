@@ -7,22 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flink_scoring.dead_letters.ledger import (
+from ferryline.flink_scoring.dead_letters.ledger import (
     LedgerScope,
     Replayed,
     Watermarks,
     decode_entry,
     encode_entry,
 )
-from flink_scoring.dead_letters.letters import StoredLetter, store_letter, value_left_behind
-from flink_scoring.dead_letters.replaying import ReplayPlan, _Run, plan_replay, revived
-from flink_scoring.dead_letters.selection import Selection, parse_place, parse_since
-from flink_scoring.dead_letters.summary import summarise
-from flink_scoring.dead_letters.verdicts import Judge, Verdict
-from registry.errors import UsageError
-from streams.deadletters import REPLAYED, DeadLetter, dead_letter_headers
-from streams.errors import MalformedRecordError
-from streams.pipeline import Pipeline, parse_pipeline
+from ferryline.flink_scoring.dead_letters.letters import StoredLetter, store_letter, value_left_behind
+from ferryline.flink_scoring.dead_letters.replaying import ReplayPlan, _Run, plan_replay, revived
+from ferryline.flink_scoring.dead_letters.selection import Selection, parse_place, parse_since
+from ferryline.flink_scoring.dead_letters.summary import summarise
+from ferryline.flink_scoring.dead_letters.verdicts import Judge, Verdict
+from ferryline.registry.errors import UsageError
+from ferryline.streams.deadletters import REPLAYED, DeadLetter, dead_letter_headers
+from ferryline.streams.errors import MalformedRecordError
+from ferryline.streams.pipeline import Pipeline, parse_pipeline
 from tests.flink_scoring.conftest import digits_toml
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)

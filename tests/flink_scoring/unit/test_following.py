@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from flink_scoring.following import FollowedModels, wait_for_model
-from model_runtime.facts import read_facts
-from registry.catalogue import Registry
-from registry.errors import UsageError
-from registry.signing.policy import SignaturePolicy
-from registry.stores.memory import MemoryStore
-from streams.pipeline import Pipeline
+from ferryline.flink_scoring.following import FollowedModels, wait_for_model
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.errors import UsageError
+from ferryline.registry.signing.policy import SignaturePolicy
+from ferryline.registry.stores.memory import MemoryStore
+from ferryline.streams.pipeline import Pipeline
 from tests.faulty_store import FaultyStore
 from tests.support.waiting import DEADLINE, wait_for
 
@@ -77,8 +77,8 @@ def test_a_store_that_is_down_at_the_start_holds_records_back_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from flink_scoring import following
-    from flink_scoring.worker_log import log_to_task_manager
+    from ferryline.flink_scoring import following
+    from ferryline.flink_scoring.worker_log import log_to_task_manager
 
     log_to_task_manager()
     monkeypatch.setattr(following, "_FIRST_COMPLAINT", 0.05)

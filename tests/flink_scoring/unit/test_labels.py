@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flink_scoring.labelling.statements import accuracy_insert, label_statements
-from flink_scoring.labelling.verdicts import LabelJudge, LabelOutcome
-from flink_scoring.options import Guarantee, JobOptions, Start
-from registry.errors import UsageError
-from streams.pipeline import Pipeline, parse_pipeline
+from ferryline.flink_scoring.labelling.statements import accuracy_insert, label_statements
+from ferryline.flink_scoring.labelling.verdicts import LabelJudge, LabelOutcome
+from ferryline.flink_scoring.options import Guarantee, JobOptions, Start
+from ferryline.registry.errors import UsageError
+from ferryline.streams.pipeline import Pipeline, parse_pipeline
 
 PIPELINE = """
 [pipeline]

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flink_scoring.labelling.verdicts import LabelOutcome
-from flink_scoring.live.labels import LabelMetrics
-from flink_scoring.live.scoring import ScoringMetrics, class_number, seconds_behind, show_model
-from flink_scoring.live.tally import SAMPLE, BatchTally
-from flink_scoring.live.windows import RecentSums, percent
-from model_runtime.served import ServedModel
-from registry.documents import Canary, ChannelEntry, Lineage
+from ferryline.flink_scoring.labelling.verdicts import LabelOutcome
+from ferryline.flink_scoring.live.labels import LabelMetrics
+from ferryline.flink_scoring.live.scoring import ScoringMetrics, class_number, seconds_behind, show_model
+from ferryline.flink_scoring.live.tally import SAMPLE, BatchTally
+from ferryline.flink_scoring.live.windows import RecentSums, percent
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.documents import Canary, ChannelEntry, Lineage
 from tests.flink_scoring.recorded_metrics import RecordedGroup
 
 DIGEST = f"sha256:{0:064}"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flink_scoring.job import app
-from flink_scoring.options import Guarantee, Start, require_process_mode, resolve_options
-from registry.errors import UsageError
+from ferryline.flink_scoring.job import app
+from ferryline.flink_scoring.options import Guarantee, Start, require_process_mode, resolve_options
+from ferryline.registry.errors import UsageError
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_command_needs_a_pipeline() -> None:
 def test_help_shows_the_command_to_type() -> None:
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
-    assert "flink run -d -pym flink_scoring.job --pipeline" in result.output
+    assert "flink run -d -pym ferryline.flink_scoring.job --pipeline" in result.output
 
 
 @pytest.mark.parametrize(("policy", "shipped"), [(None, None), ("optional", None), ("required", "required")])

@@ -6,8 +6,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from flink_scoring.restoring import CHECKPOINTS, SAVEPOINTS, Entry, Listing, StateFolders, restore_path
-from registry.errors import NotFoundError
+from ferryline.flink_scoring.restoring import (
+    CHECKPOINTS,
+    SAVEPOINTS,
+    Entry,
+    Listing,
+    StateFolders,
+    restore_path,
+)
+from ferryline.registry.errors import NotFoundError
 
 FOLDERS = StateFolders("s3://flink/checkpoints/digits", "s3://flink/savepoints", "cc6b6b")
 NOWHERE = StateFolders("", "", "cc6b6b")

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flink_scoring.scorer import INFERENCE_FAILED, ScoredBatch, Scorer
-from flink_scoring.worker import moments_of
-from model_runtime.served import Canary, ServedModel
-from registry.canary import CanarySplit
-from streams.pipeline import Pipeline, parse_pipeline
-from streams.scored import ScoredRecord, decode_scored
+from ferryline.flink_scoring.scorer import INFERENCE_FAILED, ScoredBatch, Scorer
+from ferryline.flink_scoring.worker import moments_of
+from ferryline.model_runtime.served import Canary, ServedModel
+from ferryline.registry.canary import CanarySplit
+from ferryline.streams.pipeline import Pipeline, parse_pipeline
+from ferryline.streams.scored import ScoredRecord, decode_scored
 
 Serve = Callable[..., ServedModel]
 MakeModel = Callable[..., bytes]

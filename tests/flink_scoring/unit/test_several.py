@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from flink_scoring.options import JobOptions
-from flink_scoring.several import job_name, tell_apart, whole_job
-from flink_scoring.statements import insert_statement, sink_table, source_table
-from flink_scoring.topics import OutputLimits
-from registry.errors import UsageError
-from streams.pipeline import LabelsSpec, Pipeline
+from ferryline.flink_scoring.options import JobOptions
+from ferryline.flink_scoring.several import job_name, tell_apart, whole_job
+from ferryline.flink_scoring.statements import insert_statement, sink_table, source_table
+from ferryline.flink_scoring.topics import OutputLimits
+from ferryline.registry.errors import UsageError
+from ferryline.streams.pipeline import LabelsSpec, Pipeline
 
 MakePipeline = Callable[[str], Pipeline]
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flink_scoring.scorer import Scorer
-from flink_scoring.shadowing.budget import BURST_SECONDS, ShadowBudget
-from flink_scoring.shadowing.trial import worth_comparing
-from model_runtime.served import ServedModel
-from registry.errors import UsageError
-from streams.pipeline import Pipeline, parse_pipeline
-from streams.scored import ModelStamp, ShadowAnswer, decode_scored, encode_scored
+from ferryline.flink_scoring.scorer import Scorer
+from ferryline.flink_scoring.shadowing.budget import BURST_SECONDS, ShadowBudget
+from ferryline.flink_scoring.shadowing.trial import worth_comparing
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.errors import UsageError
+from ferryline.streams.pipeline import Pipeline, parse_pipeline
+from ferryline.streams.scored import ModelStamp, ShadowAnswer, decode_scored, encode_scored
 from tests.flink_scoring.harness import digit
 
 Serve = Callable[..., ServedModel]

@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 from onnx import TensorProto
 
-from flink_scoring.sql.calls import Caller, UnscorableRowError
-from flink_scoring.sql.columns import read_columns
-from flink_scoring.sql.config import FunctionsConfig, load_functions
-from flink_scoring.sql.contracts import LARGEST_SHIPPED, plan_one
-from flink_scoring.sql.models import open_models
-from flink_scoring.sql.sources import FileSource, FollowedSource
-from model_runtime.facts import read_facts
-from registry.catalogue import Registry
-from registry.errors import NotFoundError, RefusedError
+from ferryline.flink_scoring.sql.calls import Caller, UnscorableRowError
+from ferryline.flink_scoring.sql.columns import read_columns
+from ferryline.flink_scoring.sql.config import FunctionsConfig, load_functions
+from ferryline.flink_scoring.sql.contracts import LARGEST_SHIPPED, plan_one
+from ferryline.flink_scoring.sql.models import open_models
+from ferryline.flink_scoring.sql.sources import FileSource, FollowedSource
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.errors import NotFoundError, RefusedError
 from tests.flink_scoring.sql_models import columns_model, sum_model
 from tests.support.waiting import wait_for
 
@@ -213,7 +213,7 @@ def test_a_small_file_travels_and_another_is_read_where_the_worker_runs(
     (tmp_path / "wine.onnx").write_bytes(sum_model(1, factor=3))
     config = functions('model = "./wine.onnx"')
     travelling = plan_one(config, "Predict")
-    monkeypatch.setattr("flink_scoring.sql.contracts.LARGEST_SHIPPED", 10)
+    monkeypatch.setattr("ferryline.flink_scoring.sql.contracts.LARGEST_SHIPPED", 10)
     staying = plan_one(config, "Predict")
     assert isinstance(travelling.source, FileSource)
     assert isinstance(staying.source, FileSource)
@@ -222,7 +222,7 @@ def test_a_small_file_travels_and_another_is_read_where_the_worker_runs(
     (tmp_path / "wine.onnx").write_bytes(sum_model(1, factor=4))
     assert Caller(travelling, open_models(travelling)).call([ONE]).result.tolist() == [3.0, 6.0]
     # what one function of the process has loaded, the other shares: forget it
-    monkeypatch.setattr("flink_scoring.sql.models._loaded", {})
+    monkeypatch.setattr("ferryline.flink_scoring.sql.models._loaded", {})
     with pytest.raises(RefusedError, match="another file than the one that the query was planned with"):
         open_models(staying)
 

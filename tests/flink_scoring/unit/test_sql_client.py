@@ -8,8 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flink_scoring.sql import cli
-from flink_scoring.sql.client import (
+from ferryline.flink_scoring.sql import cli
+from ferryline.flink_scoring.sql.client import (
     ClientPlan,
     client_command,
     client_environ,
@@ -17,8 +17,8 @@ from flink_scoring.sql.client import (
     init_script,
     joined_statements,
 )
-from flink_scoring.sql.script import pass_on
-from registry.errors import FerryError, UsageError
+from ferryline.flink_scoring.sql.script import pass_on
+from ferryline.registry.errors import FerryError, UsageError
 from tests.flink_scoring.sql_models import sum_model
 
 PLAN = ClientPlan(("Predict", "Both"), Path("functions.toml"))
@@ -39,7 +39,8 @@ def test_the_client_begins_with_the_functions_and_what_python_functions_need() -
     assert "SET 'python.fn-execution.arrow.batch.size' = '10000';\n" in script
     creates = [line for line in script.splitlines() if line.startswith("CREATE")]
     assert creates == [
-        f"CREATE TEMPORARY SYSTEM FUNCTION `{name}` AS 'flink_scoring.sql.functions.{name}' LANGUAGE PYTHON;"
+        f"CREATE TEMPORARY SYSTEM FUNCTION `{name}` "
+        f"AS 'ferryline.flink_scoring.sql.functions.{name}' LANGUAGE PYTHON;"
         for name in ("Predict", "Both")
     ]
     assert "tableau" not in script

@@ -4,9 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from flink_scoring.sql.config import functions_file, load_functions, parse_functions
-from flink_scoring.sql.naming import ChannelName, FileName, ObjectName, VersionName, parse_model_name
-from registry.errors import UsageError
+from ferryline.flink_scoring.sql.config import functions_file, load_functions, parse_functions
+from ferryline.flink_scoring.sql.naming import (
+    ChannelName,
+    FileName,
+    ObjectName,
+    VersionName,
+    parse_model_name,
+)
+from ferryline.registry.errors import UsageError
 
 HERE = Path("/data/sql")
 

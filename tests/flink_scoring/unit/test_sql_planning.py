@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flink_scoring.sql.config import FunctionSpec
-from flink_scoring.sql.planning import plan_function, require_signature
-from registry.documents import ModelFacts, Role, TensorSpec
-from registry.errors import FerryError, RefusedError, UsageError
+from ferryline.flink_scoring.sql.config import FunctionSpec
+from ferryline.flink_scoring.sql.planning import plan_function, require_signature
+from ferryline.registry.documents import ModelFacts, Role, TensorSpec
+from ferryline.registry.errors import FerryError, RefusedError, UsageError
 from tests.flink_scoring.sql_models import facts, tensor
 
 LABEL = tensor("label", "int64", (-1,), role=Role.LABEL)

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from flink_scoring.sql.columns import read_columns
-from flink_scoring.sql.config import FunctionSpec
-from flink_scoring.sql.planning import Plan, plan_function
-from flink_scoring.sql.predicting import Predictions, predict
-from model_runtime.facts import read_facts
-from model_runtime.session import OnnxSession
-from registry.documents import Role
+from ferryline.flink_scoring.sql.columns import read_columns
+from ferryline.flink_scoring.sql.config import FunctionSpec
+from ferryline.flink_scoring.sql.planning import Plan, plan_function
+from ferryline.flink_scoring.sql.predicting import Predictions, predict
+from ferryline.model_runtime.facts import read_facts
+from ferryline.model_runtime.session import OnnxSession
+from ferryline.registry.documents import Role
 from tests.flink_scoring.sql_models import columns_model, facts, sum_model, table_model, tensor
 
 ROWS = 5

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from flink_scoring.options import TRANSACTION_SECONDS, Guarantee, JobOptions, Start
-from flink_scoring.statements import insert_statement, job_settings, sink_table, source_table
-from flink_scoring.topics import LETTER_OVERHEAD, OutputLimits
-from streams.pipeline import Pipeline, Replay
+from ferryline.flink_scoring.options import TRANSACTION_SECONDS, Guarantee, JobOptions, Start
+from ferryline.flink_scoring.statements import insert_statement, job_settings, sink_table, source_table
+from ferryline.flink_scoring.topics import LETTER_OVERHEAD, OutputLimits
+from ferryline.streams.pipeline import Pipeline, Replay
 
 BROKER_MAXIMUM = 15 * 60
 LIMITS = OutputLimits(largest_message=8_000_000)

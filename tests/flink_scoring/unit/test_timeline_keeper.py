@@ -12,26 +12,26 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from flink_scoring.binding import require_fit
-from flink_scoring.timeline.documents import (
+from ferryline.flink_scoring.binding import require_fit
+from ferryline.flink_scoring.timeline.documents import (
     Reserved,
     TimelineEntry,
     log_name,
     log_prefix,
     reservations_prefix,
 )
-from flink_scoring.timeline.journal import ENTRIES_KEPT, ENTRIES_KEPT_FOR, Journal, Place
-from flink_scoring.timeline.keeper import Keeper
-from flink_scoring.timeline.models import Models, assigned_to
-from flink_scoring.timeline.recall import Recall
-from flink_scoring.timeline.rules import Assigned, Switch
-from model_runtime.facts import read_facts
-from model_runtime.served import ServedModel
-from registry.catalogue import Registry
-from registry.errors import MissingRightError, RefusedError, StoreUnreachableError
-from registry.stores import Listed, Store
-from registry.stores.memory import MemoryStore
-from streams.pipeline import Pipeline
+from ferryline.flink_scoring.timeline.journal import ENTRIES_KEPT, ENTRIES_KEPT_FOR, Journal, Place
+from ferryline.flink_scoring.timeline.keeper import Keeper
+from ferryline.flink_scoring.timeline.models import Models, assigned_to
+from ferryline.flink_scoring.timeline.recall import Recall
+from ferryline.flink_scoring.timeline.rules import Assigned, Switch
+from ferryline.model_runtime.facts import read_facts
+from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.errors import MissingRightError, RefusedError, StoreUnreachableError
+from ferryline.registry.stores import Listed, Store
+from ferryline.registry.stores.memory import MemoryStore
+from ferryline.streams.pipeline import Pipeline
 from tests.faulty_store import Wrapper
 from tests.support.waiting import DEADLINE, wait_for
 

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from flink_scoring.timeline.pace import RESERVED, Pace
-from flink_scoring.timeline.rules import Assigned, Span, Switch, Timeline, in_force, take_over
+from ferryline.flink_scoring.timeline.pace import RESERVED, Pace
+from ferryline.flink_scoring.timeline.rules import Assigned, Span, Switch, Timeline, in_force, take_over
 
 
 def generation(number: int) -> Assigned:

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flink_scoring.timeline.rules import Assigned, Switch, Timeline
-from flink_scoring.timeline.shares import by_generation, parts_of
+from ferryline.flink_scoring.timeline.rules import Assigned, Switch, Timeline
+from ferryline.flink_scoring.timeline.shares import by_generation, parts_of
 
 
 def generation(number: int) -> Assigned:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flink_scoring.options import Guarantee, JobOptions, advise_on_latency
-from flink_scoring.several import whole_job
-from flink_scoring.statements import job_settings, sink_table
-from flink_scoring.topics import OutputLimits
-from flink_scoring.tuning import batch_records, latency_advice, tune
-from streams.pipeline import ArrayFeatures, Pipeline, RecordFormat
+from ferryline.flink_scoring.options import Guarantee, JobOptions, advise_on_latency
+from ferryline.flink_scoring.several import whole_job
+from ferryline.flink_scoring.statements import job_settings, sink_table
+from ferryline.flink_scoring.topics import OutputLimits
+from ferryline.flink_scoring.tuning import batch_records, latency_advice, tune
+from ferryline.streams.pipeline import ArrayFeatures, Pipeline, RecordFormat
 
 
 @pytest.fixture

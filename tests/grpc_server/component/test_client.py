@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grpc_server.client import (
+from ferryline.grpc_server.client import (
     AsyncClient,
     Client,
     InferenceError,

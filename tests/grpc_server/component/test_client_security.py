@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from grpc_server.client import NO_RETRY, AccessError, AsyncClient, Client, Tls, UnavailableError
-from grpc_server.security.rights import Right
-from grpc_server.security.tokens import add_to_file, make_token
+from ferryline.grpc_server.client import NO_RETRY, AccessError, AsyncClient, Client, Tls, UnavailableError
+from ferryline.grpc_server.security.rights import Right
+from ferryline.grpc_server.security.tokens import add_to_file, make_token
 from tests.grpc_server import model_files
 from tests.grpc_server.authority import Authority
 from tests.grpc_server.server_in_process import Site

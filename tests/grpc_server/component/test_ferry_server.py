@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from grpc_server.client import InferenceError
+from ferryline.grpc_server.client import InferenceError
 from tests.grpc_server import model_files
 from tests.grpc_server.running_server import ROW, RunningServer, added
 from tests.grpc_server.server_in_process import Site
@@ -49,7 +49,7 @@ def test_tritonclient_infers_and_reads_metadata(server: RunningServer) -> None:
         assert client.is_server_ready()
         assert client.is_model_ready("m")
         assert not client.is_model_ready("nothing")
-        assert client.get_server_metadata(as_json=True)["name"] == "modelferry"
+        assert client.get_server_metadata(as_json=True)["name"] == "ferryline"
         found = client.get_model_metadata("m", as_json=True)
         assert found["inputs"] == [{"name": "x", "datatype": "FP32", "shape": ["-1", "4"]}]
 

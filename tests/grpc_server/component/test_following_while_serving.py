@@ -10,10 +10,10 @@ from typing import Self
 
 import pytest
 
-from grpc_server.client import InferenceError
-from model_runtime.facts import read_facts
-from registry import Registry, keys
-from registry.documents import Heartbeat, ServedModelReport
+from ferryline.grpc_server.client import InferenceError
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry import Registry, keys
+from ferryline.registry.documents import Heartbeat, ServedModelReport
 from tests.grpc_server import model_files
 from tests.grpc_server.running_server import ROW, RunningServer, added, plain_client
 from tests.grpc_server.server_in_process import Site

@@ -69,7 +69,7 @@ def test_one_connection_serves_many_requests(connection: http.client.HTTPConnect
         assert connection.sock.getsockname()[1] == port
         assert (headers["ferry-version"], headers["ferry-generation"]) == ("1", "1")
         assert headers["ferry-digest"] == reply["parameters"]["ferry_digest"]
-        assert headers["Server"] == "modelferry"
+        assert headers["Server"] == "ferryline"
         assert headers["Content-Type"] == "application/json"
 
 

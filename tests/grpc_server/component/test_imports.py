@@ -11,7 +11,7 @@ import pytest
 from tests.support.waiting import DEADLINE
 
 ROOT = Path(__file__).parents[3]
-SERVERS = ("onnxruntime", "onnx", "pydantic", "structlog", "minio", "aiohttp", "model_runtime")
+SERVERS = ("onnxruntime", "onnx", "pydantic", "structlog", "minio", "aiohttp", "ferryline.model_runtime")
 
 
 def run(code: str) -> str:
@@ -21,11 +21,11 @@ def run(code: str) -> str:
 
 
 def test_the_client_imports_nothing_of_the_server() -> None:
-    code = f"import sys, grpc_server.client; print([m for m in {SERVERS} if m in sys.modules])"
+    code = f"import sys, ferryline.grpc_server.client; print([m for m in {SERVERS} if m in sys.modules])"
     assert run(code).strip() == "[]"
 
 
-@pytest.mark.parametrize("order", [("protos.grpc_service_pb2", "tritonclient.grpc.service_pb2")])
+@pytest.mark.parametrize("order", [("ferryline.protos.grpc_service_pb2", "tritonclient.grpc.service_pb2")])
 @pytest.mark.parametrize("first", [0, 1])
 def test_tritons_protocol_and_ours_are_imported_in_either_order(order: tuple[str, str], first: int) -> None:
     # the version as in conftest.py, for the same reason

@@ -14,8 +14,8 @@ import numpy as np
 import orjson
 import pytest
 
-from grpc_server.status_details import KEY, RETRY_INFO
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.status_details import KEY, RETRY_INFO
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.held_runs import HeldRuns, holding_runs
 from tests.grpc_server.running_server import RunningServer

@@ -15,9 +15,9 @@ import numpy as np
 import orjson
 import pytest
 
-from grpc_server.client import ModelNotFoundError
-from grpc_server.provenance import VERSION_KEY
-from model_runtime.facts import read_facts
+from ferryline.grpc_server.client import ModelNotFoundError
+from ferryline.grpc_server.provenance import VERSION_KEY
+from ferryline.model_runtime.facts import read_facts
 from tests.grpc_server import model_files
 from tests.grpc_server.held_runs import holding_runs
 from tests.grpc_server.running_server import RunningServer

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from grpc_server.signals import INTERRUPTED, asked_to_stop
+from ferryline.grpc_server.signals import INTERRUPTED, asked_to_stop
 
 STOPS = [signal.SIGTERM, signal.SIGINT]
 

@@ -18,9 +18,9 @@ import orjson
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from grpc_server import process
-from grpc_server.endpoint import SERVICE
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server import process
+from ferryline.grpc_server.endpoint import SERVICE
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.held_runs import holding_runs
 from tests.grpc_server.running_server import ROW, RunningServer

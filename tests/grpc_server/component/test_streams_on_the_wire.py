@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from protos import grpc_service_pb2 as pb
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.running_server import ROW, RunningServer
 from tests.grpc_server.server_in_process import Site

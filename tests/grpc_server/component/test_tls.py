@@ -12,8 +12,8 @@ import grpc
 import pytest
 from cryptography import x509
 
-from grpc_server.endpoint import SERVICE
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.endpoint import SERVICE
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.authority import DAY, Authority, Pair
 from tests.grpc_server.running_server import ROW, RunningServer, code_of

@@ -20,13 +20,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from grpc_server.endpoint import SERVICE
-from grpc_server.security import setup
-from grpc_server.security.guard import Guard
-from grpc_server.security.rights import Right
-from grpc_server.security.tokens import add_to_file, make_token
-from protos import grpc_service_pb2 as pb
-from registry.documents import utc_now
+from ferryline.grpc_server.endpoint import SERVICE
+from ferryline.grpc_server.security import setup
+from ferryline.grpc_server.security.guard import Guard
+from ferryline.grpc_server.security.rights import Right
+from ferryline.grpc_server.security.tokens import add_to_file, make_token
+from ferryline.protos import grpc_service_pb2 as pb
+from ferryline.registry.documents import utc_now
 from tests.grpc_server import model_files
 from tests.grpc_server.running_server import ROW, RunningServer, code_of
 from tests.grpc_server.server_in_process import Site

@@ -12,8 +12,8 @@ from tritonclient import grpc as triton
 from tritonclient.grpc import aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
-from registry import TrainingRecord
-from registry.documents import Lineage, utc_now
+from ferryline.registry import TrainingRecord
+from ferryline.registry.documents import Lineage, utc_now
 from tests.grpc_server import model_files
 from tests.grpc_server.running_server import ROW, RunningServer
 from tests.grpc_server.server_in_process import Site
@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     site = Site(tmp_path_factory.mktemp("site"))
     lineage = Lineage(topic="t", offsets=(), records=1, newest_event_time=utc_now())
     data = model_files.plus(5)
-    from model_runtime.facts import read_facts
+    from ferryline.model_runtime.facts import read_facts
 
     version = site.registry.publish("m", data, read_facts(data), TrainingRecord(lineage=lineage)).version
     site.registry.promote("m", version)
@@ -219,7 +219,7 @@ def test_http_says_where_an_answer_comes_from_in_headers(server: RunningServer) 
 
 
 def test_grpc_says_where_an_answer_comes_from_in_trailing_metadata(server: RunningServer) -> None:
-    from protos.grpc_service_pb2 import ModelInferResponse
+    from ferryline.protos.grpc_service_pb2 import ModelInferResponse
 
     ask = server.channel.unary_unary(
         "/inference.GRPCInferenceService/ModelInfer",

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tritonclient import grpc as triton
 
-from grpc_server.client import AsyncClient, Client, ModelNotFoundError, RequestRefusedError
-from model_runtime.facts import read_facts
+from ferryline.grpc_server.client import AsyncClient, Client, ModelNotFoundError, RequestRefusedError
+from ferryline.model_runtime.facts import read_facts
 from tests.grpc_server import model_files
 from tests.grpc_server.running_server import ROW, RunningServer, added
 from tests.grpc_server.server_in_process import Site

@@ -16,8 +16,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from grpc_server.endpoint import SERVICE
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.endpoint import SERVICE
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.running_server import ROW, RunningServer
 from tests.grpc_server.server_in_process import Site

@@ -13,11 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grpc_server.http2 import frames
-from grpc_server.http2.connection import CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW, Connection, Stream
-from grpc_server.http2.errors import Code, ConnectionFaultError
-from grpc_server.http2.fields import Fields
-from grpc_server.http2.frames import Kind
+from ferryline.grpc_server.http2 import frames
+from ferryline.grpc_server.http2.connection import (
+    CONNECTION_WINDOW,
+    MAX_FRAME,
+    STREAM_WINDOW,
+    Connection,
+    Stream,
+)
+from ferryline.grpc_server.http2.errors import Code, ConnectionFaultError
+from ferryline.grpc_server.http2.fields import Fields
+from ferryline.grpc_server.http2.frames import Kind
 
 HEAD = ((":status", "200"),)
 TRAILERS = (("grpc-status", "0"), ("ferry-version", "7"))

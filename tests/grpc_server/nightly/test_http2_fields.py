@@ -14,8 +14,8 @@ from hpack.huffman_table import decode_huffman
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpc_server.http2.errors import Code, ConnectionFaultError
-from grpc_server.http2.fields import MOST_FIELD_BYTES, TABLE_BYTES, FieldReader, FieldWriter
+from ferryline.grpc_server.http2.errors import Code, ConnectionFaultError
+from ferryline.grpc_server.http2.fields import MOST_FIELD_BYTES, TABLE_BYTES, FieldReader, FieldWriter
 
 NAMES = st.sampled_from([":path", ":method", "te", "content-type", "grpc-timeout", "x-a", "x-long-name-b"])
 VALUES = st.sampled_from(["POST", "/", "", "200", "x" * 500]) | st.text(

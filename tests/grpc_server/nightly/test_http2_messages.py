@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpc_server.errors import InvalidRequestError, TooLargeError
-from grpc_server.http2.messages import MessageReader, framed, only_message
-from grpc_server.http2.metadata import failed_trailers, metadata_in, ok_trailers, seconds_of
+from ferryline.grpc_server.errors import InvalidRequestError, TooLargeError
+from ferryline.grpc_server.http2.messages import MessageReader, framed, only_message
+from ferryline.grpc_server.http2.metadata import failed_trailers, metadata_in, ok_trailers, seconds_of
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20), st.data())

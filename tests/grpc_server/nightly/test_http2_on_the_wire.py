@@ -18,8 +18,8 @@ import hpack
 import psutil
 import pytest
 
-from grpc_server.http2 import frames
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.http2 import frames
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.server_process import ROW, ServerProcess, Site
 from tests.grpc_server.shop import float_output, raw_request

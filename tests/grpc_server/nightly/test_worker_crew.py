@@ -12,17 +12,25 @@ from pathlib import Path
 
 import pytest
 
-from grpc_server.settings import ServerSettings
-from grpc_server.workers import crew as crews
-from grpc_server.workers.crew import Crew, Member
-from grpc_server.workers.messages import Begin, Count, Counted, Followed, Prepare, Release, ToSupervisor
-from grpc_server.workers.ports import reserved
-from grpc_server.workers.rounds import Agreed, Deadly, Objected
-from grpc_server.workers.watching import watch
-from model_runtime.facts import read_facts
-from registry import Registry
-from registry.documents import GoldenRows, TrainingRecord
-from registry.stores.memory import MemoryStore
+from ferryline.grpc_server.settings import ServerSettings
+from ferryline.grpc_server.workers import crew as crews
+from ferryline.grpc_server.workers.crew import Crew, Member
+from ferryline.grpc_server.workers.messages import (
+    Begin,
+    Count,
+    Counted,
+    Followed,
+    Prepare,
+    Release,
+    ToSupervisor,
+)
+from ferryline.grpc_server.workers.ports import reserved
+from ferryline.grpc_server.workers.rounds import Agreed, Deadly, Objected
+from ferryline.grpc_server.workers.watching import watch
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry import Registry
+from ferryline.registry.documents import GoldenRows, TrainingRecord
+from ferryline.registry.stores.memory import MemoryStore
 from tests.grpc_server import model_files
 
 SIZE = 2

@@ -8,12 +8,12 @@ from typing import NoReturn
 
 import pytest
 
-from grpc_server.workers import crew as crews
-from grpc_server.workers import restarts
-from grpc_server.workers.crew import Crew, Member
-from grpc_server.workers.messages import Begin, Count, Counted, ToSupervisor
-from grpc_server.workers.watching import LONGEST_TURN, watch
-from registry.errors import FerryError
+from ferryline.grpc_server.workers import crew as crews
+from ferryline.grpc_server.workers import restarts
+from ferryline.grpc_server.workers.crew import Crew, Member
+from ferryline.grpc_server.workers.messages import Begin, Count, Counted, ToSupervisor
+from ferryline.grpc_server.workers.watching import LONGEST_TURN, watch
+from ferryline.registry.errors import FerryError
 
 
 class Deaf:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client import Counter as PrometheusCounter
 
-from grpc_server.counters import VersionCounters
-from grpc_server.workers import restarts, rounds
-from grpc_server.workers.briefing import Briefing
-from grpc_server.workers.counting import Relayed
-from grpc_server.workers.framing import LONGEST, FrameError, Unframer, framed
-from grpc_server.workers.messages import (
+from ferryline.grpc_server.counters import VersionCounters
+from ferryline.grpc_server.workers import restarts, rounds
+from ferryline.grpc_server.workers.briefing import Briefing
+from ferryline.grpc_server.workers.counting import Relayed
+from ferryline.grpc_server.workers.framing import LONGEST, FrameError, Unframer, framed
+from ferryline.grpc_server.workers.messages import (
     TO_SUPERVISOR,
     TO_WORKER,
     Complete,
@@ -37,10 +37,17 @@ from grpc_server.workers.messages import (
     decode,
     encode,
 )
-from grpc_server.workers.rounds import Agreed, Deadly, Objected, Objection, Round
-from grpc_server.workers.rows import FIELDS, counters_of, row_of
-from grpc_server.workers.sums import Joining, Sums
-from registry.documents import Blob, ChannelEntry, Manifest, Operation, ServedModelReport, TensorSpec
+from ferryline.grpc_server.workers.rounds import Agreed, Deadly, Objected, Objection, Round
+from ferryline.grpc_server.workers.rows import FIELDS, counters_of, row_of
+from ferryline.grpc_server.workers.sums import Joining, Sums
+from ferryline.registry.documents import (
+    Blob,
+    ChannelEntry,
+    Manifest,
+    Operation,
+    ServedModelReport,
+    TensorSpec,
+)
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 DIGEST = "sha256:" + "0" * 64
@@ -311,6 +318,8 @@ def test_the_server_gives_up_after_five_deaths_within_a_minute(moments: list[flo
 
 def test_a_supervisor_is_without_what_only_workers_need() -> None:
     heavy = {"grpc", "onnxruntime", "onnx", "numpy", "google.protobuf", "aiohttp"}
-    program = f"import sys, grpc_server.workers.supervisor; print(*sorted({heavy!r} & set(sys.modules)))"
+    program = (
+        f"import sys, ferryline.grpc_server.workers.supervisor; print(*sorted({heavy!r} & set(sys.modules)))"
+    )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == []

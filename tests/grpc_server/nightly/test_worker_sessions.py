@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from grpc_server.models import Models
-from grpc_server.workers.led import LedChannel, LedModels
-from grpc_server.workers.messages import Done, Left, Offer, Prepare, Release, ToSupervisor, Warm
-from model_runtime.facts import read_facts
-from model_runtime.follower.loading import LocalLoader
-from model_runtime.session import OnnxSession
-from registry import Registry
-from registry.documents import ChannelEntry, Manifest
-from registry.names import ModelReference
-from registry.stores.memory import MemoryStore
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.workers.led import LedChannel, LedModels
+from ferryline.grpc_server.workers.messages import Done, Left, Offer, Prepare, Release, ToSupervisor, Warm
+from ferryline.model_runtime.facts import read_facts
+from ferryline.model_runtime.follower.loading import LocalLoader
+from ferryline.model_runtime.session import OnnxSession
+from ferryline.registry import Registry
+from ferryline.registry.documents import ChannelEntry, Manifest
+from ferryline.registry.names import ModelReference
+from ferryline.registry.stores.memory import MemoryStore
 from tests.grpc_server import model_files
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

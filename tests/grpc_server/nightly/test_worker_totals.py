@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, generate_latest
 
-from grpc_server.counters import KEPT_VERSIONS, VersionCounters
-from grpc_server.workers.counting import KEPT_DEATHS, Relayed, Tally, WorkersCollector
-from grpc_server.workers.led import LedChannel
-from grpc_server.workers.messages import Counted
-from grpc_server.workers.rows import Changes, Row, row_of
-from registry.errors import FerryError
-from registry.names import ModelReference
+from ferryline.grpc_server.counters import KEPT_VERSIONS, VersionCounters
+from ferryline.grpc_server.workers.counting import KEPT_DEATHS, Relayed, Tally, WorkersCollector
+from ferryline.grpc_server.workers.led import LedChannel
+from ferryline.grpc_server.workers.messages import Counted
+from ferryline.grpc_server.workers.rows import Changes, Row, row_of
+from ferryline.registry.errors import FerryError
+from ferryline.registry.names import ModelReference
 
 NAME = "m:production"
 

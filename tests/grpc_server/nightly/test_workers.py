@@ -19,9 +19,9 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from grpc_server.endpoint import SERVICE
-from model_runtime.facts import read_facts
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.endpoint import SERVICE
+from ferryline.model_runtime.facts import read_facts
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.server_process import START_SECONDS, ServerProcess, Site
 from tests.grpc_server.shop import float_output, raw_request
@@ -89,7 +89,7 @@ class Callers:
 
 def workers_of(server: ServerProcess) -> list[psutil.Process]:
     children = psutil.Process(server.process.pid).children()
-    return [child for child in children if "grpc_server.workers.worker" in child.cmdline()]
+    return [child for child in children if "ferryline.grpc_server.workers.worker" in child.cmdline()]
 
 
 def on_each_worker(server: ServerProcess, look: Callable[[grpc.Channel], object]) -> list[object]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from deploy.stack.errors import MissingToolError
-from deploy.stack.tools import find_go
+from ferryline.deploy.stack.errors import MissingToolError
+from ferryline.deploy.stack.tools import find_go
 from tests.grpc_server.server_process import ServerProcess, Site
 from tests.support.waiting import DEADLINE
 

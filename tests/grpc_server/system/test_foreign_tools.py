@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grpc_server.security.rights import Right
-from grpc_server.security.tokens import add_to_file, make_token
+from ferryline.grpc_server.security.rights import Right
+from ferryline.grpc_server.security.tokens import add_to_file, make_token
 from tests.grpc_server import model_files
 from tests.grpc_server.authority import Authority
 from tests.grpc_server.server_process import ServerProcess, Site

@@ -12,8 +12,8 @@ from contextlib import closing
 import orjson
 import pytest
 
-from grpc_server.client import InferenceError
-from grpc_server.endpoint import SERVICE
+from ferryline.grpc_server.client import InferenceError
+from ferryline.grpc_server.endpoint import SERVICE
 from tests.grpc_server import model_files
 from tests.grpc_server.running_server import ROW, added, plain_client
 from tests.grpc_server.server_process import ServerProcess, Site

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from grpc_server.endpoint import endpoints
-from grpc_server.models import FollowedModel, Models
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.endpoint import endpoints
+from ferryline.grpc_server.models import FollowedModel, Models
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, float_output, inline_executor, raw_request, wait_for
 

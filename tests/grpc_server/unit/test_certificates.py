@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from grpc_server.reloading import Reloaded
-from grpc_server.security.certificates import CertificateFiles, Certificates
-from grpc_server.security.setup import security_of
-from grpc_server.security.tls import ssl_context
-from grpc_server.settings import load_server_settings
-from registry.errors import UsageError
+from ferryline.grpc_server.reloading import Reloaded
+from ferryline.grpc_server.security.certificates import CertificateFiles, Certificates
+from ferryline.grpc_server.security.setup import security_of
+from ferryline.grpc_server.security.tls import ssl_context
+from ferryline.grpc_server.settings import load_server_settings
+from ferryline.registry.errors import UsageError
 from tests.grpc_server.authority import DAY, Authority, Pair
 
 AUTHORITY = Authority()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grpc_server.control import FixedModels
-from grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError
-from grpc_server.handlers import InferenceHandlers
-from grpc_server.models import Models
-from grpc_server.readiness import readiness
-from grpc_server.repository import RepositoryHandlers
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.control import FixedModels
+from ferryline.grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError
+from ferryline.grpc_server.handlers import InferenceHandlers
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.readiness import readiness
+from ferryline.grpc_server.repository import RepositoryHandlers
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, infer, raw_request, scrape, wait_for, wait_until_version
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from grpc_server.classification import highest
-from grpc_server.errors import InvalidRequestError
-from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
+from ferryline.grpc_server.classification import highest
+from ferryline.grpc_server.errors import InvalidRequestError
+from ferryline.protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, infer
 
@@ -58,7 +58,7 @@ def test_every_row_is_its_elements_sorted_downwards(array: np.ndarray, count: in
 def with_classes(data: bytes) -> bytes:
     """The file as the trainer writes it, which says what the scores stand for."""
     model = onnx.load_from_string(data)
-    onnx.helper.set_model_props(model, {"modelferry.classes": "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"})
+    onnx.helper.set_model_props(model, {"ferryline.classes": "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"})
     return bytes(model.SerializeToString())
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from grpc_server import datatypes
-from grpc_server.client import InputError, ModelInfo, TensorInfo
-from grpc_server.client.contract import as_arrays, fit, fitted
+from ferryline.grpc_server import datatypes
+from ferryline.grpc_server.client import InputError, ModelInfo, TensorInfo
+from ferryline.grpc_server.client.contract import as_arrays, fit, fitted
 
 FP32 = TensorInfo("x", "FP32", (-1, 2))
 NUMERIC = [datatype for datatype in datatypes.ALL if not datatype.is_bytes]

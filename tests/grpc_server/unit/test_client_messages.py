@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from grpc_server import datatypes
-from grpc_server.client import InferenceError, InputError, UnreadableAnswerError
-from grpc_server.client.messages import Question, answer_of, request_of, streamed_answer_of
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server import datatypes
+from ferryline.grpc_server.client import InferenceError, InputError, UnreadableAnswerError
+from ferryline.grpc_server.client.messages import Question, answer_of, request_of, streamed_answer_of
+from ferryline.protos import grpc_service_pb2 as pb
 
 SHAPES = npst.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4)
 TEXTS = npst.arrays(object, SHAPES, elements=st.text(max_size=5))

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from grpc_server.client import NO_RETRY, Client, OverloadedError, Retry, Tls
-from grpc_server.client import errors as client_errors
-from grpc_server.client.errors import of_status
-from grpc_server.client.options import Connection
-from grpc_server.client.retry_info import KEY, retry_seconds
-from grpc_server.status_details import KEY as SERVERS_KEY
-from grpc_server.status_details import with_retry_info
-from registry.errors import FerryError, UsageError
+from ferryline.grpc_server.client import NO_RETRY, Client, OverloadedError, Retry, Tls
+from ferryline.grpc_server.client import errors as client_errors
+from ferryline.grpc_server.client.errors import of_status
+from ferryline.grpc_server.client.options import Connection
+from ferryline.grpc_server.client.retry_info import KEY, retry_seconds
+from ferryline.grpc_server.status_details import KEY as SERVERS_KEY
+from ferryline.grpc_server.status_details import with_retry_info
+from ferryline.registry.errors import FerryError, UsageError
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 1.5, 61.25])

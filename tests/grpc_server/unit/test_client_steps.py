@@ -8,13 +8,19 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from grpc_server.client import InputError, ModelNotFoundError, RequestRefusedError, Retry, TimedOutError
-from grpc_server.client.errors import InferenceError, of_status
-from grpc_server.client.messages import Question
-from grpc_server.client.steps import REPLIES, Ask, Conversations, Steps
-from grpc_server.endpoint import endpoints
-from grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError, RequestError
-from grpc_server.models import Models
+from ferryline.grpc_server.client import (
+    InputError,
+    ModelNotFoundError,
+    RequestRefusedError,
+    Retry,
+    TimedOutError,
+)
+from ferryline.grpc_server.client.errors import InferenceError, of_status
+from ferryline.grpc_server.client.messages import Question
+from ferryline.grpc_server.client.steps import REPLIES, Ask, Conversations, Steps
+from ferryline.grpc_server.endpoint import endpoints
+from ferryline.grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError, RequestError
+from ferryline.grpc_server.models import Models
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, inline_executor, wait_until_version
 

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from grpc_server.channels import FollowedChannel
-from grpc_server.discovery import Discovery
-from grpc_server.following import Following
-from grpc_server.models import Models
-from grpc_server.settings import ServerSettings
-from registry import Registry
-from registry.errors import StoreUnreachableError
-from registry.hints import Hint, ModelHint
-from registry.keys import HINT
-from registry.names import ModelReference
-from registry.stores.memory import MemoryStore
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.discovery import Discovery
+from ferryline.grpc_server.following import Following
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.settings import ServerSettings
+from ferryline.registry import Registry
+from ferryline.registry.errors import StoreUnreachableError
+from ferryline.registry.hints import Hint, ModelHint
+from ferryline.registry.keys import HINT
+from ferryline.registry.names import ModelReference
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import FaultyStore
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop

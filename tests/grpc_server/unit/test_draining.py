@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from grpc_server import process
-from grpc_server.process import QUIET_SECONDS, until_quiet
+from ferryline.grpc_server import process
+from ferryline.grpc_server.process import QUIET_SECONDS, until_quiet
 
 
 class Clock:

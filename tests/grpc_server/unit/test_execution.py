@@ -13,24 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grpc_server.call import UNBOUNDED, Call
-from grpc_server.datatypes import Array
-from grpc_server.errors import (
+from ferryline.grpc_server.call import UNBOUNDED, Call
+from ferryline.grpc_server.datatypes import Array
+from ferryline.grpc_server.errors import (
     DeadlineExceededError,
     InvalidRequestError,
     NotReadyError,
     OverloadedError,
 )
-from grpc_server.execution import probing
-from grpc_server.execution.executor import Executor
-from grpc_server.execution.policy import BatchPolicy, ExecutionPolicy, QueueLimits
-from grpc_server.inference import InferenceHandler
-from grpc_server.models import Models
-from grpc_server.offering import Offering
-from grpc_server.provenance import Provenance
-from grpc_server.tensors import encode_raw
-from model_runtime.session import OnnxSession, RunStop
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.execution import probing
+from ferryline.grpc_server.execution.executor import Executor
+from ferryline.grpc_server.execution.policy import BatchPolicy, ExecutionPolicy, QueueLimits
+from ferryline.grpc_server.inference import InferenceHandler
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.offering import Offering
+from ferryline.grpc_server.provenance import Provenance
+from ferryline.grpc_server.tensors import encode_raw
+from ferryline.model_runtime.session import OnnxSession, RunStop
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, float_output, raw_request, text_request, wait_until_version
 from tests.support.waiting import DEADLINE, wait_for_async

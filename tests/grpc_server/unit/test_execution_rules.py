@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from grpc_server.execution.batches import alike, joined, split
-from grpc_server.execution.costs import OUTLIER, RunCosts
-from grpc_server.execution.line import Line
-from grpc_server.execution.policy import (
+from ferryline.grpc_server.execution.batches import alike, joined, split
+from ferryline.grpc_server.execution.costs import OUTLIER, RunCosts
+from ferryline.grpc_server.execution.line import Line
+from ferryline.grpc_server.execution.policy import (
     LONGEST_RETRY,
     SHORTEST_RETRY,
     BatchPolicy,
@@ -22,7 +22,7 @@ from grpc_server.execution.policy import (
     parse_batching,
     retry_after,
 )
-from registry.errors import UsageError
+from ferryline.registry.errors import UsageError
 
 
 @dataclass(frozen=True, eq=False)

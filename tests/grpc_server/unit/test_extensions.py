@@ -8,24 +8,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from grpc_server.configuration import configuration, is_batched
-from grpc_server.control import FixedModels
-from grpc_server.counters import VersionCounters
-from grpc_server.endpoint import Endpoint, endpoints
-from grpc_server.errors import (
+from ferryline.grpc_server.configuration import configuration, is_batched
+from ferryline.grpc_server.control import FixedModels
+from ferryline.grpc_server.counters import VersionCounters
+from ferryline.grpc_server.endpoint import Endpoint, endpoints
+from ferryline.grpc_server.errors import (
     ControlRefusedError,
     InvalidRequestError,
     NotServedError,
     UnsupportedError,
 )
-from grpc_server.execution.executor import Executor
-from grpc_server.execution.policy import BatchPolicy, ExecutionPolicy
-from grpc_server.handlers import EXTENSIONS, InferenceHandlers
-from grpc_server.model_statistics import _wall_clock_ms, statistics_of
-from grpc_server.models import Models
-from grpc_server.repository import RepositoryHandlers
-from grpc_server.unserved import SHARED_MEMORY
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.execution.executor import Executor
+from ferryline.grpc_server.execution.policy import BatchPolicy, ExecutionPolicy
+from ferryline.grpc_server.handlers import EXTENSIONS, InferenceHandlers
+from ferryline.grpc_server.model_statistics import _wall_clock_ms, statistics_of
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.repository import RepositoryHandlers
+from ferryline.grpc_server.unserved import SHARED_MEMORY
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, infer, raw_request, wait_until_version
 
@@ -201,12 +201,14 @@ def test_where_an_answer_comes_from_is_said_beside_it_too(
 ) -> None:
     from datetime import UTC, datetime
 
-    from grpc_server.provenance import Provenance
-    from registry import TrainingRecord
-    from registry.documents import Lineage
+    from ferryline.grpc_server.provenance import Provenance
+    from ferryline.registry import TrainingRecord
+    from ferryline.registry.documents import Lineage
 
     newest = datetime(2026, 1, 1, tzinfo=UTC)
-    monkeypatch.setattr("grpc_server.provenance.time", SimpleNamespace(time=lambda: newest.timestamp() + 90))
+    monkeypatch.setattr(
+        "ferryline.grpc_server.provenance.time", SimpleNamespace(time=lambda: newest.timestamp() + 90)
+    )
     lineage = Lineage(topic="t", offsets=(), records=1, newest_event_time=newest)
     shop.publish("m", model_files.plus(1), TrainingRecord(lineage=lineage))
     shop.publish("bare", model_files.plus(1))

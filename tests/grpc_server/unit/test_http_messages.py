@@ -15,18 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from grpc_server import datatypes
-from grpc_server.datatypes import Datatype
-from grpc_server.endpoint import endpoints
-from grpc_server.errors import InvalidRequestError
-from grpc_server.http_mirror import routes
-from grpc_server.http_mirror.documents import message_json
-from grpc_server.http_mirror.elements import json_elements, raw_from_json
-from grpc_server.http_mirror.inference import read_inference, write_reply
-from grpc_server.http_mirror.routes import Routes
-from grpc_server.models import Models
-from grpc_server.tensors import decode_raw, encode_raw
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server import datatypes
+from ferryline.grpc_server.datatypes import Datatype
+from ferryline.grpc_server.endpoint import endpoints
+from ferryline.grpc_server.errors import InvalidRequestError
+from ferryline.grpc_server.http_mirror import routes
+from ferryline.grpc_server.http_mirror.documents import message_json
+from ferryline.grpc_server.http_mirror.elements import json_elements, raw_from_json
+from ferryline.grpc_server.http_mirror.inference import read_inference, write_reply
+from ferryline.grpc_server.http_mirror.routes import Routes
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.tensors import decode_raw, encode_raw
+from ferryline.protos import grpc_service_pb2 as pb
 
 TENSOR: dict[str, Any] = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2.5]}
 

@@ -10,15 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from grpc_server import replies
-from grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError
-from grpc_server.execution.executor import Executor
-from grpc_server.execution.policy import ExecutionPolicy
-from grpc_server.handlers import InferenceHandlers
-from grpc_server.inference import InferenceHandler
-from grpc_server.models import Models
-from protos import grpc_service_pb2 as pb
-from registry.documents import Lineage, TrainingRecord
+from ferryline.grpc_server import replies
+from ferryline.grpc_server.errors import InvalidRequestError, NotReadyError, NotServedError
+from ferryline.grpc_server.execution.executor import Executor
+from ferryline.grpc_server.execution.policy import ExecutionPolicy
+from ferryline.grpc_server.handlers import InferenceHandlers
+from ferryline.grpc_server.inference import InferenceHandler
+from ferryline.grpc_server.models import Models
+from ferryline.protos import grpc_service_pb2 as pb
+from ferryline.registry.documents import Lineage, TrainingRecord
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, float_output, raw_request, text_request, wait_until_version
 from tests.grpc_server.shop import infer as infer_of
@@ -337,7 +337,7 @@ def test_metadata_tells_the_contract_and_the_warm_versions(shop: Shop) -> None:
 
 def test_the_server_names_itself(shop: Shop) -> None:
     found = InferenceHandlers(shop.follow()).server_metadata(pb.ServerMetadataRequest())
-    assert found.name == "modelferry"
+    assert found.name == "ferryline"
     assert found.version[0].isdigit()
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from grpc_server.endpoint import Endpoint, endpoints
-from grpc_server.errors import InternalFaultError, InvalidRequestError, NotServedError, RequestError
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.endpoint import Endpoint, endpoints
+from ferryline.grpc_server.errors import InternalFaultError, InvalidRequestError, NotServedError, RequestError
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, float_output, inline_executor, raw_request
 

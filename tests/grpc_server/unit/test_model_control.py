@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grpc_server import trials
-from grpc_server.call import UNBOUNDED
-from grpc_server.control import ExplicitModels
-from grpc_server.endpoint import endpoints
-from grpc_server.errors import InvalidRequestError, NotServedError, RequestError
-from grpc_server.following import MOST_DIRECT, Following
-from grpc_server.models import Models
-from grpc_server.repository import RepositoryHandlers
-from grpc_server.settings import ServerSettings
-from protos import grpc_service_pb2 as pb
-from registry.names import ModelReference
+from ferryline.grpc_server import trials
+from ferryline.grpc_server.call import UNBOUNDED
+from ferryline.grpc_server.control import ExplicitModels
+from ferryline.grpc_server.endpoint import endpoints
+from ferryline.grpc_server.errors import InvalidRequestError, NotServedError, RequestError
+from ferryline.grpc_server.following import MOST_DIRECT, Following
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.repository import RepositoryHandlers
+from ferryline.grpc_server.settings import ServerSettings
+from ferryline.protos import grpc_service_pb2 as pb
+from ferryline.registry.names import ModelReference
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, float_output, inline_executor, raw_request
 from tests.support.waiting import DEADLINE, wait_for_async

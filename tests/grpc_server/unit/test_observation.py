@@ -15,12 +15,12 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 from structlog.testing import capture_logs
 
-from grpc_server.observation import traces as traces_module
-from grpc_server.observation.access_log import MOST_FAILURES, AccessLog
-from grpc_server.observation.heading import Heading, heading_of
-from grpc_server.observation.record import CallRecord, wanting
-from grpc_server.observation.traces import Traces
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.observation import traces as traces_module
+from ferryline.grpc_server.observation.access_log import MOST_FAILURES, AccessLog
+from ferryline.grpc_server.observation.heading import Heading, heading_of
+from ferryline.grpc_server.observation.record import CallRecord, wanting
+from ferryline.grpc_server.observation.traces import Traces
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server.shop import raw_request
 from tests.support.waiting import DEADLINE
 

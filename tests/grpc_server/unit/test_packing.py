@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpc_server.errors import TooLargeError
-from grpc_server.observation.heading import heading_of
-from grpc_server.packing import AT_ONCE, FIRST_BYTES, Unpacker, beginning
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.errors import TooLargeError
+from ferryline.grpc_server.observation.heading import heading_of
+from ferryline.grpc_server.packing import AT_ONCE, FIRST_BYTES, Unpacker, beginning
+from ferryline.protos import grpc_service_pb2 as pb
 
 MIB = 2**20
 

@@ -9,9 +9,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tritonclient.grpc import model_config_pb2 as model_config
 from tritonclient.grpc import service_pb2 as triton
 
-from grpc_server import unserved
-from protos import grpc_service_pb2 as ours
-from protos.generate import GENERATED, generate
+from ferryline.grpc_server import unserved
+from ferryline.protos import grpc_service_pb2 as ours
+from ferryline.protos.generate import GENERATED, generate
 
 ROOT = Path(__file__).parents[3]
 MESSAGES = sorted(ours.DESCRIPTOR.message_types_by_name)

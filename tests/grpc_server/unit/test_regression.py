@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpc_server.regression import Outcome, Tally, TrialPolicy, judge
+from ferryline.grpc_server.regression import Outcome, Tally, TrialPolicy, judge
 
 POLICY = TrialPolicy()
 MS = 1_000_000

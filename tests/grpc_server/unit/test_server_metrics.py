@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from grpc_server.counters import KEPT_VERSIONS, ModelCounters
-from grpc_server.errors import InvalidRequestError
-from model_runtime.facts import read_facts
-from registry.documents import Lineage, TrainingRecord, utc_now
+from ferryline.grpc_server.counters import KEPT_VERSIONS, ModelCounters
+from ferryline.grpc_server.errors import InvalidRequestError
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry.documents import Lineage, TrainingRecord, utc_now
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, infer, raw_request, scrape, wait_for, wait_until_version
 
@@ -44,7 +44,9 @@ def test_a_model_shows_what_it_serves_and_how_old_it_is(shop: Shop, monkeypatch:
     shop.publish("m", model_files.plus(2), TrainingRecord(lineage=lineage))
     wait_until_version(models.get("m"), 2)
     wait_for(lambda: models.get("m").default.counters.swaps == 2, "the swap")
-    monkeypatch.setattr("grpc_server.metrics.time", SimpleNamespace(time=lambda: newest.timestamp() + 50))
+    monkeypatch.setattr(
+        "ferryline.grpc_server.metrics.time", SimpleNamespace(time=lambda: newest.timestamp() + 50)
+    )
     found = scrape(models)
     assert found[f"ferry_model_ready{LABELS}"] == 1
     assert found[f"ferry_model_version{LABELS}"] == 2

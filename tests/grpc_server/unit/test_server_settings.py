@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from grpc_server.execution.policy import BatchPolicy, QueueLimits
-from grpc_server.settings import load_server_settings
-from registry.errors import UsageError
+from ferryline.grpc_server.execution.policy import BatchPolicy, QueueLimits
+from ferryline.grpc_server.settings import load_server_settings
+from ferryline.registry.errors import UsageError
 
 
 def test_flags_win_over_variables_and_variables_over_the_file(

@@ -13,19 +13,19 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
-from grpc_server.channels import FollowedChannel
-from grpc_server.endpoint import endpoints
-from grpc_server.errors import RequestError
-from grpc_server.execution.executor import Executor
-from grpc_server.execution.policy import BatchPolicy, ExecutionPolicy
-from grpc_server.models import Models
-from grpc_server.shadowing.metrics import ShadowCollector
-from grpc_server.shadowing.policy import BacklogLimits, ShadowPolicy
-from grpc_server.shadowing.sampling import KEPT_PAIRS, Shadow
-from grpc_server.shadowing.telling import MinuteLog, shadow_readiness
-from grpc_server.shadowing.worker import ShadowWorker
-from model_runtime.facts import read_facts
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.endpoint import endpoints
+from ferryline.grpc_server.errors import RequestError
+from ferryline.grpc_server.execution.executor import Executor
+from ferryline.grpc_server.execution.policy import BatchPolicy, ExecutionPolicy
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.shadowing.metrics import ShadowCollector
+from ferryline.grpc_server.shadowing.policy import BacklogLimits, ShadowPolicy
+from ferryline.grpc_server.shadowing.sampling import KEPT_PAIRS, Shadow
+from ferryline.grpc_server.shadowing.telling import MinuteLog, shadow_readiness
+from ferryline.grpc_server.shadowing.worker import ShadowWorker
+from ferryline.model_runtime.facts import read_facts
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, raw_request, wait_for, wait_until_version
 
@@ -264,10 +264,10 @@ def test_a_fault_of_the_comparison_costs_one_request_and_no_answer(
         raise MemoryError
 
     stage.ask()
-    monkeypatch.setattr("grpc_server.shadowing.worker.compare", fails)
+    monkeypatch.setattr("ferryline.grpc_server.shadowing.worker.compare", fails)
     stage.run_again()
     assert stage.shadow.pairs[1, 2].failed == {"fault": 1}
-    monkeypatch.setattr("grpc_server.shadowing.sampling.held_bytes", fails)
+    monkeypatch.setattr("ferryline.grpc_server.shadowing.sampling.held_bytes", fails)
     assert stage.ask().model_version == "1"
     assert len(stage.shadow.backlog) == 0
 

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from grpc_server.datatypes import held_bytes
-from grpc_server.settings import load_server_settings
-from grpc_server.shadowing.backlog import Backlog
-from grpc_server.shadowing.comparison import Distance, Failure, Labels, compare, is_measured
-from grpc_server.shadowing.counters import BOUNDS, OutputCounters, cumulated
-from grpc_server.shadowing.policy import BacklogLimits, ShadowPolicy, parse_shadows
-from registry.documents import Dtype, Role, TensorSpec
-from registry.errors import UsageError
+from ferryline.grpc_server.datatypes import held_bytes
+from ferryline.grpc_server.settings import load_server_settings
+from ferryline.grpc_server.shadowing.backlog import Backlog
+from ferryline.grpc_server.shadowing.comparison import Distance, Failure, Labels, compare, is_measured
+from ferryline.grpc_server.shadowing.counters import BOUNDS, OutputCounters, cumulated
+from ferryline.grpc_server.shadowing.policy import BacklogLimits, ShadowPolicy, parse_shadows
+from ferryline.registry.documents import Dtype, Role, TensorSpec
+from ferryline.registry.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
 ANY_FLOATS = arrays.arrays(np.float64, st.tuples(st.integers(0, 3), st.integers(0, 3)))

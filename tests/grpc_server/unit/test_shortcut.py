@@ -9,14 +9,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from grpc_server.endpoint import Endpoint, endpoints
-from grpc_server.errors import RequestError
-from grpc_server.execution.executor import Executor
-from grpc_server.execution.policy import ExecutionPolicy
-from grpc_server.inference import InferenceHandler
-from grpc_server.models import Models
-from grpc_server.shortcut import KEPT_HEADS, LONGEST_HEAD, PlainShortcut
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server.endpoint import Endpoint, endpoints
+from ferryline.grpc_server.errors import RequestError
+from ferryline.grpc_server.execution.executor import Executor
+from ferryline.grpc_server.execution.policy import ExecutionPolicy
+from ferryline.grpc_server.inference import InferenceHandler
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.shortcut import KEPT_HEADS, LONGEST_HEAD, PlainShortcut
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, float_output, infer, raw_request, wait_until_version
 

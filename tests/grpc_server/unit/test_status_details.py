@@ -7,7 +7,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.any_pb2 import DESCRIPTOR as ANY
 from google.protobuf.duration_pb2 import DESCRIPTOR as DURATION
 
-from grpc_server.status_details import RETRY_INFO, with_retry_info
+from ferryline.grpc_server.status_details import RETRY_INFO, with_retry_info
 
 
 def _schema() -> descriptor_pb2.FileDescriptorProto:

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 
-from grpc_server import streaming
-from grpc_server.endpoint import Endpoint, endpoints
-from grpc_server.streaming import OrderedStream, StreamAnswers
-from protos import grpc_service_pb2 as pb
+from ferryline.grpc_server import streaming
+from ferryline.grpc_server.endpoint import Endpoint, endpoints
+from ferryline.grpc_server.streaming import OrderedStream, StreamAnswers
+from ferryline.protos import grpc_service_pb2 as pb
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, float_output, raw_request
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from grpc_server import datatypes
-from grpc_server.datatypes import Datatype
-from grpc_server.tensors import decode_contents, decode_raw, encode_raw
-from protos.grpc_service_pb2 import InferTensorContents
+from ferryline.grpc_server import datatypes
+from ferryline.grpc_server.datatypes import Datatype
+from ferryline.grpc_server.tensors import decode_contents, decode_raw, encode_raw
+from ferryline.protos.grpc_service_pb2 import InferTensorContents
 
 FIXED = [datatype for datatype in datatypes.ALL if not datatype.is_bytes]
 TYPED = [datatype for datatype in datatypes.ALL if datatype.field is not None]

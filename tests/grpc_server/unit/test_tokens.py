@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from grpc_server.admission import recheck
-from grpc_server.behaviours import OpenStream
-from grpc_server.endpoint import endpoints
-from grpc_server.errors import ForbiddenError, UnauthenticatedError
-from grpc_server.models import Models
-from grpc_server.security.guard import Guard
-from grpc_server.security.minting import mint
-from grpc_server.security.rights import REFLECTION, Right, rights_for
-from grpc_server.security.tokens import Tokens, add_to_file, digest_of, make_token, parse_tokens
-from grpc_server.streaming import OrderedStream
-from registry.errors import ConflictError, UsageError
+from ferryline.grpc_server.admission import recheck
+from ferryline.grpc_server.behaviours import OpenStream
+from ferryline.grpc_server.endpoint import endpoints
+from ferryline.grpc_server.errors import ForbiddenError, UnauthenticatedError
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.security.guard import Guard
+from ferryline.grpc_server.security.minting import mint
+from ferryline.grpc_server.security.rights import REFLECTION, Right, rights_for
+from ferryline.grpc_server.security.tokens import Tokens, add_to_file, digest_of, make_token, parse_tokens
+from ferryline.grpc_server.streaming import OrderedStream
+from ferryline.registry.errors import ConflictError, UsageError
 
 FILE = Path("tokens.toml")
 NOW = datetime(2027, 1, 1, tzinfo=UTC)

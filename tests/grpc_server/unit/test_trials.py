@@ -7,16 +7,16 @@ import contextlib
 import numpy as np
 import pytest
 
-from grpc_server.channels import FollowedChannel
-from grpc_server.counters import KEPT_VERSIONS
-from grpc_server.errors import InvalidRequestError
-from grpc_server.models import Models
-from grpc_server.regression import TrialPolicy
-from grpc_server.trials import TrialJudge
-from model_runtime.follower import FollowerObserver
-from model_runtime.follower.rules import Phase
-from model_runtime.served import ServedModel
-from protos.grpc_service_pb2 import ModelInferRequest
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.counters import KEPT_VERSIONS
+from ferryline.grpc_server.errors import InvalidRequestError
+from ferryline.grpc_server.models import Models
+from ferryline.grpc_server.regression import TrialPolicy
+from ferryline.grpc_server.trials import TrialJudge
+from ferryline.model_runtime.follower import FollowerObserver
+from ferryline.model_runtime.follower.rules import Phase
+from ferryline.model_runtime.served import ServedModel
+from ferryline.protos.grpc_service_pb2 import ModelInferRequest
 from tests.grpc_server import model_files
 from tests.grpc_server.shop import Shop, infer, raw_request, scrape, wait_for, wait_until_version
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from model_runtime.gate import GateKeeper
+from ferryline.model_runtime.gate import GateKeeper
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from tests.support.waiting import DEADLINE
 
 PROGRAM = """
 import resource
-from model_runtime.gate.keeper_process import resident_bytes
+from ferryline.model_runtime.gate.keeper_process import resident_bytes
 print(resident_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 BULK = 300 << 20

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from model_runtime.gate import Gate, GateKeeper, GateLimits, GateUnavailableError
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate import Gate, GateKeeper, GateLimits, GateUnavailableError
+from ferryline.registry.errors import RefusedError
 from tests import hostile_models as hostile
 from tests.onnx_models import golden_rows, linear_classifier
 from tests.support.waiting import DEADLINE, wait_for
@@ -183,7 +183,7 @@ def test_a_keeper_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(GateUnavailableError, match="cannot be started"):
         Gate(keeper=keeper).admit(linear_classifier())
-    monkeypatch.setattr("model_runtime.gate.spawning._MODULE", "no_such_module")
+    monkeypatch.setattr("ferryline.model_runtime.gate.spawning._MODULE", "no_such_module")
     monkeypatch.setattr(sys, "executable", os.environ.get("PYTHON", "/proc/self/exe"))
     with pytest.raises(GateUnavailableError, match="No module named no_such_module"):
         Gate(keeper=keeper).admit(linear_classifier())
@@ -193,7 +193,7 @@ def test_a_keeper_that_hangs_is_replaced(keeper: GateKeeper, monkeypatch: pytest
     Gate(LIMITS, keeper=keeper).admit(linear_classifier())
     first = keeper.pid or 0
     os.kill(first, signal.SIGSTOP)
-    monkeypatch.setattr("model_runtime.gate.keeper._GRACE", 0.2)
+    monkeypatch.setattr("ferryline.model_runtime.gate.keeper._GRACE", 0.2)
     with pytest.raises(GateUnavailableError, match="does not answer"):
         Gate(GateLimits(wall_seconds=0.5), keeper=keeper).admit(linear_classifier(5, 3))
     wait_for(lambda: not running(first), "the end of the keeper that hung")
@@ -205,9 +205,9 @@ def test_a_keeper_that_hangs_is_replaced(keeper: GateKeeper, monkeypatch: pytest
 
 PROGRAM = """
 import os, sys, threading
-from model_runtime.gate import Gate, GateLimits
-from model_runtime.gate.keeper import shared_keeper
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate import Gate, GateLimits
+from ferryline.model_runtime.gate.keeper import shared_keeper
+from ferryline.registry.errors import RefusedError
 from tests import hostile_models as hostile
 from tests.onnx_models import linear_classifier
 

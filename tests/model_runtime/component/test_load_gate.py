@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from model_runtime.cache import BlobCache
-from model_runtime.facts import read_facts
-from model_runtime.gate import Gate, GateKeeper, GateLimits
-from model_runtime.gate.limits import STANDARD_DOMAINS
-from registry import Registry
-from registry.documents import GoldenRows, Manifest, TrainingRecord
-from registry.errors import RefusedError, UsageError
-from registry.stores.memory import MemoryStore
+from ferryline.model_runtime.cache import BlobCache
+from ferryline.model_runtime.facts import read_facts
+from ferryline.model_runtime.gate import Gate, GateKeeper, GateLimits
+from ferryline.model_runtime.gate.limits import STANDARD_DOMAINS
+from ferryline.registry import Registry
+from ferryline.registry.documents import GoldenRows, Manifest, TrainingRecord
+from ferryline.registry.errors import RefusedError, UsageError
+from ferryline.registry.stores.memory import MemoryStore
 from tests import hostile_models as hostile
 from tests.grpc_server import model_files
 from tests.hostile_models import HOSTILE, SERVED
@@ -204,7 +204,7 @@ def test_a_restart_does_not_pay_again(
     unused = GateKeeper()
     assert Gate(LIMITS, keeper=unused).admit_file(path, manifest) == facts
     assert unused.pid is None
-    monkeypatch.setattr("model_runtime.gate.verdicts._version_of", lambda _: "of tomorrow")
+    monkeypatch.setattr("ferryline.model_runtime.gate.verdicts._version_of", lambda _: "of tomorrow")
     assert Gate(LIMITS, keeper=unused).admit_file(path, manifest) == facts
     assert unused.pid is not None
     unused.stop()

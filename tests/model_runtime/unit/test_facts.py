@@ -4,9 +4,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from model_runtime.facts import read_facts
-from registry.documents import Role
-from registry.errors import RefusedError
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry.documents import Role
+from ferryline.registry.errors import RefusedError
 from tests.onnx_models import linear_classifier
 
 
@@ -20,12 +20,22 @@ def test_the_facts_of_a_classifier() -> None:
     ]
 
 
-def test_stated_roles_and_classes_are_taken() -> None:
-    model = onnx.load_model_from_string(linear_classifier())
-    helper.set_model_props(
-        model,
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"ferryline.role.probabilities": "score", "ferryline.classes": '["a", "b", "c"]'},
         {"modelferry.role.probabilities": "score", "modelferry.classes": '["a", "b", "c"]'},
-    )
+        {
+            "ferryline.role.probabilities": "score",
+            "modelferry.role.probabilities": "probability",
+            "modelferry.classes": '["a", "b", "c"]',
+        },
+    ],
+    ids=["now", "under the former name", "the new one wins"],
+)
+def test_stated_roles_and_classes_are_taken(properties: dict[str, str]) -> None:
+    model = onnx.load_model_from_string(linear_classifier())
+    helper.set_model_props(model, properties)
     facts = read_facts(model.SerializeToString())
     assert facts.classes == ("a", "b", "c")
     assert facts.outputs[1].role is Role.SCORE
@@ -33,7 +43,7 @@ def test_stated_roles_and_classes_are_taken() -> None:
 
 @pytest.mark.parametrize(
     "properties",
-    [{"modelferry.role.label": "oracle"}, {"modelferry.classes": "a,b"}, {"modelferry.classes": "[[1]]"}],
+    [{"ferryline.role.label": "oracle"}, {"ferryline.classes": "a,b"}, {"ferryline.classes": "[[1]]"}],
 )
 def test_wrong_statements_are_refused(properties: dict[str, str]) -> None:
     model = onnx.load_model_from_string(linear_classifier())

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_runtime.cache import BlobCache
-from model_runtime.follower import Follower
-from model_runtime.heartbeat import HeartbeatReporter
-from model_runtime.identity import consumer_name
-from model_runtime.session import OnnxSession
-from registry.documents import ServedModelReport
+from ferryline.model_runtime.cache import BlobCache
+from ferryline.model_runtime.follower import Follower
+from ferryline.model_runtime.heartbeat import HeartbeatReporter
+from ferryline.model_runtime.identity import consumer_name
+from ferryline.model_runtime.session import OnnxSession
+from ferryline.registry.documents import ServedModelReport
 from tests.model_runtime.following import (
     FAST,
     Setting,
@@ -256,7 +256,7 @@ def test_a_file_that_vanishes_from_the_cache_is_fetched_again(
                 pruned.append(path)
             super().__init__(path)
 
-    monkeypatch.setattr("model_runtime.follower.loading.OnnxSession", Pruning)
+    monkeypatch.setattr("ferryline.model_runtime.follower.loading.OnnxSession", Pruning)
     setting.serve(0)
     assert pruned
     assert setting.witness.refusals == []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from model_runtime.follower import Follower, FollowerSettings
-from registry import Registry
-from registry.documents import ModelFacts
+from ferryline.model_runtime.follower import Follower, FollowerSettings
+from ferryline.registry import Registry
+from ferryline.registry.documents import ModelFacts
 from tests.model_runtime.following import FAST, Setting, Witness
 from tests.support.waiting import DEADLINE, wait_for
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_runtime.served import ServedModel
+from ferryline.model_runtime.served import ServedModel
 from tests.model_runtime.following import Setting, flip_a_bit
 
 KEYS = [f"key-{number}".encode() for number in range(2_000)]

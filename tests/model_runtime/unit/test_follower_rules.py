@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_runtime.follower import rules
-from model_runtime.follower.rules import STAGES, Phase, State, Target
+from ferryline.model_runtime.follower import rules
+from ferryline.model_runtime.follower.rules import STAGES, Phase, State, Target
 
 DIGESTS = ["sha256:a", "sha256:b", "sha256:c"]
 

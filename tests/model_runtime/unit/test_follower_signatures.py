@@ -9,11 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from model_runtime.follower import Follower
-from registry import Registry
-from registry.documents import utc_now
-from registry.ratchet import Ratchet
-from registry.signing.seal import Seal
+from ferryline.model_runtime.follower import Follower
+from ferryline.registry import Registry
+from ferryline.registry.documents import utc_now
+from ferryline.registry.ratchet import Ratchet
+from ferryline.registry.signing.seal import Seal
 from tests.model_runtime.following import FAST, Setting, Witness, flip_a_bit
 from tests.registry.signing_keys import Keys, seal, verifier
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_runtime.facts import read_facts
-from model_runtime.gate import GateLimits
-from model_runtime.gate.errors import KeeperLostError
-from model_runtime.gate.exhaustion import is_exhaustion, out_of_memory
-from model_runtime.gate.handover import handed_over
-from model_runtime.gate.protocol import (
+from ferryline.model_runtime.facts import read_facts
+from ferryline.model_runtime.gate import GateLimits
+from ferryline.model_runtime.gate.errors import KeeperLostError
+from ferryline.model_runtime.gate.exhaustion import is_exhaustion, out_of_memory
+from ferryline.model_runtime.gate.handover import handed_over
+from ferryline.model_runtime.gate.protocol import (
     MAX_VERDICT,
     Ending,
     Request,
@@ -26,8 +26,8 @@ from model_runtime.gate.protocol import (
     tame,
     verdict,
 )
-from model_runtime.gate.spawning import keeper_environment
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate.spawning import keeper_environment
+from ferryline.registry.errors import RefusedError
 from tests.onnx_models import linear_classifier
 
 REQUEST = Request(size=1000, digest="sha256:" + "0" * 64, limits=GateLimits(domains=("", "ai.onnx", "mine")))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from model_runtime.gate import GateLimits, static_checks
-from model_runtime.gate.limits import STANDARD_DOMAINS
-from model_runtime.gate.shapes import check_declared_values
-from model_runtime.gate.tensor_sizes import bits_of, bytes_of, stored_elements
-from registry.errors import RefusedError
+from ferryline.model_runtime.gate import GateLimits, static_checks
+from ferryline.model_runtime.gate.limits import STANDARD_DOMAINS
+from ferryline.model_runtime.gate.shapes import check_declared_values
+from ferryline.model_runtime.gate.tensor_sizes import bits_of, bytes_of, stored_elements
+from ferryline.registry.errors import RefusedError
 from tests import hostile_models as hostile
 from tests.grpc_server import model_files
 from tests.onnx_models import linear_classifier

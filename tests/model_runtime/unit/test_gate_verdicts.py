@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from model_runtime.cache import KEPT_BYTES, KEPT_FILES, MOST_FILES, BlobCache, _kept
-from model_runtime.facts import read_facts
-from model_runtime.gate import Gate, GateLimits, load_gate_limits
-from model_runtime.gate.verdicts import VerdictMemory, verdict_key
-from registry.digests import digest_of
-from registry.errors import RefusedError, UsageError
+from ferryline.model_runtime.cache import KEPT_BYTES, KEPT_FILES, MOST_FILES, BlobCache, _kept
+from ferryline.model_runtime.facts import read_facts
+from ferryline.model_runtime.gate import Gate, GateLimits, load_gate_limits
+from ferryline.model_runtime.gate.verdicts import VerdictMemory, verdict_key
+from ferryline.registry.digests import digest_of
+from ferryline.registry.errors import RefusedError, UsageError
 from tests.onnx_models import linear_classifier
 
 DATA = linear_classifier()
@@ -38,7 +38,9 @@ def test_every_part_of_the_judgement_is_in_the_key(monkeypatch: pytest.MonkeyPat
         verdict_key(digest_of(b"other"), LIMITS, None),
         verdict_key(DIGEST, replace(LIMITS, allow_functions=True), None),
     }
-    monkeypatch.setattr("model_runtime.gate.verdicts._version_of", lambda name: f"{name} of tomorrow")
+    monkeypatch.setattr(
+        "ferryline.model_runtime.gate.verdicts._version_of", lambda name: f"{name} of tomorrow"
+    )
     assert verdict_key(DIGEST, LIMITS, None) not in keys
     assert len(keys) == 5
 
@@ -59,7 +61,7 @@ def test_a_verdict_that_cannot_be_kept_is_no_fault(tmp_path: Path) -> None:
 
 
 def test_verdicts_leave_the_cache_with_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_runtime.cache.KEPT_BYTES", 0)
+    monkeypatch.setattr("ferryline.model_runtime.cache.KEPT_BYTES", 0)
     cache = BlobCache(tmp_path)
     path = cache.keep(DIGEST, DATA)
     VerdictMemory(path).keep(verdict_key(DIGEST, LIMITS, None), FACTS)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from model_runtime.follower import Follower, FollowerSettings
-from model_runtime.hint_watch import HintWatch
-from registry import Registry
-from registry.errors import StoreUnreachableError
-from registry.keys import HINT
-from registry.stores.memory import MemoryStore
+from ferryline.model_runtime.follower import Follower, FollowerSettings
+from ferryline.model_runtime.hint_watch import HintWatch
+from ferryline.registry import Registry
+from ferryline.registry.errors import StoreUnreachableError
+from ferryline.registry.keys import HINT
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import FaultyStore
 from tests.model_runtime.following import Witness
 from tests.onnx_models import inspect_model, linear_classifier

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from model_runtime.inspection import inspect_model
-from registry.inspection import load_inspector
+from ferryline.model_runtime.inspection import inspect_model
+from ferryline.registry.inspection import load_inspector
 
 
 def test_the_registry_finds_the_inspector_by_its_entry_point() -> None:

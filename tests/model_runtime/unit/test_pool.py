@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_runtime.follower import Follower, FollowerSettings
-from model_runtime.memory import SESSION_BYTES, TREE_FACTOR, session_bytes
-from model_runtime.pool import MIB, WarmLimits, WarmShelf, surplus
-from registry import Registry
-from registry.stores.memory import MemoryStore
+from ferryline.model_runtime.follower import Follower, FollowerSettings
+from ferryline.model_runtime.memory import SESSION_BYTES, TREE_FACTOR, session_bytes
+from ferryline.model_runtime.pool import MIB, WarmLimits, WarmShelf, surplus
+from ferryline.registry import Registry
+from ferryline.registry.stores.memory import MemoryStore
 from tests.model_runtime.following import Setting, Witness
 from tests.onnx_models import inspect_model, linear_classifier
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from model_runtime import memory
-from model_runtime.cache import BlobCache
-from model_runtime.gate import GateLimits
-from model_runtime.gate.verdicts import verdict_key
-from model_runtime.memory import SESSION_BYTES, TREE_FACTOR, session_bytes
-from registry.digests import digest_of
+from ferryline.model_runtime import memory
+from ferryline.model_runtime.cache import BlobCache
+from ferryline.model_runtime.gate import GateLimits
+from ferryline.model_runtime.gate.verdicts import verdict_key
+from ferryline.model_runtime.memory import SESSION_BYTES, TREE_FACTOR, session_bytes
+from ferryline.registry.digests import digest_of
 from tests.onnx_models import linear_classifier
 
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model_runtime.follower.trusted import FURTHEST_BACK, TrustedChannel
-from registry import Registry
-from registry.documents import ChannelEntry, ModelFacts
-from registry.errors import BrokenChainError, UsageError
-from registry.ratchet import Mark, Ratchet
-from registry.signing.policy import SignaturePolicy
-from registry.signing.seal import Seal
-from registry.stores.memory import MemoryStore
+from ferryline.model_runtime.follower.trusted import FURTHEST_BACK, TrustedChannel
+from ferryline.registry import Registry
+from ferryline.registry.documents import ChannelEntry, ModelFacts
+from ferryline.registry.errors import BrokenChainError, UsageError
+from ferryline.registry.ratchet import Mark, Ratchet
+from ferryline.registry.signing.policy import SignaturePolicy
+from ferryline.registry.signing.seal import Seal
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import CountingStore
 from tests.registry.signing_keys import Keys, seal, verifier
 

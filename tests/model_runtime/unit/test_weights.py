@@ -5,10 +5,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from model_runtime import weights
-from model_runtime.weights import compare_weights
-from registry.diff import TensorChange
-from registry.errors import RefusedError
+from ferryline.model_runtime import weights
+from ferryline.model_runtime.weights import compare_weights
+from ferryline.registry.diff import TensorChange
+from ferryline.registry.errors import RefusedError
 from tests.onnx_models import linear_classifier
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.waiting import DEADLINE
 
-FERRY = [sys.executable, "-c", "from registry.cli.app import main; main()"]
+FERRY = [sys.executable, "-c", "from ferryline.registry.cli.app import main; main()"]
 
 
 def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
@@ -45,7 +45,7 @@ def completions(typed: str, store_url: str, **environment: str) -> subprocess.Co
         "COMP_CWORD": str(len(words) - 1),
         "FERRY_STORE": store_url,
     }
-    script = "import sys; sys.argv = ['ferry']; from registry.cli.app import main; main()"
+    script = "import sys; sys.argv = ['ferry']; from ferryline.registry.cli.app import main; main()"
     command = [sys.executable, "-c", script]
     return run(command, env={**os.environ, **asked, **environment}, capture_output=True)
 
@@ -63,7 +63,7 @@ def test_a_store_that_fails_is_not_told_to_the_shell() -> None:
 
 TALKATIVE = """
 import structlog, sys
-from registry.logs import configure_logs
+from ferryline.registry.logs import configure_logs
 configure_logs()
 for number in range(10000):
     structlog.get_logger().info("line", number=number)

@@ -16,7 +16,7 @@ def imported(*arguments: str) -> set[str]:
         "import atexit, sys\n"
         "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
         f"sys.argv = {['ferry', *arguments]!r}\n"
-        "from registry.cli.app import main; main()"
+        "from ferryline.registry.cli.app import main; main()"
     )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE)
@@ -38,10 +38,11 @@ def test_a_promotion_waits_for_no_table_and_no_runtime(store_url: str) -> None:
 def test_a_program_without_keys_does_not_import_cryptography() -> None:
     script = """
 import sys
-import registry.opening
-from registry.settings import load_settings
-registry.opening.open_registry(load_settings(store="memory://x")).publish
-import registry.cli.app, registry.cli.commands.keys, registry.signing.seal, registry.signing.verifier
+import ferryline.registry.opening
+from ferryline.registry.settings import load_settings
+ferryline.registry.opening.open_registry(load_settings(store="memory://x")).publish
+import ferryline.registry.cli.app, ferryline.registry.cli.commands.keys
+import ferryline.registry.signing.seal, ferryline.registry.signing.verifier
 assert "cryptography" not in sys.modules, "imported"
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=DEADLINE, env={"PATH": "/usr/bin"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.stores.folder import FolderStore
+from ferryline.registry.stores.folder import FolderStore
 from tests.faulty_store import missing
 from tests.registry.interruptions import Interruptions, require_switch
 from tests.registry.victims import OBJECT, Ending, Order, Victims

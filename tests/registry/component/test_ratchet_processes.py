@@ -6,14 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from registry.ratchet import Mark, Ratchet
+from ferryline.registry.ratchet import Mark, Ratchet
 from tests.support.waiting import DEADLINE
 
 RACER = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from registry.ratchet import Ratchet
+from ferryline.registry.ratchet import Ratchet
 state, first = Path(sys.argv[1]), int(sys.argv[2])
 it = Ratchet(state, "s3://x", "digits", "production")
 highest = 0

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from registry.errors import StoreUnreachableError
-from registry.stores.s3 import S3Store
+from ferryline.registry.errors import StoreUnreachableError
+from ferryline.registry.stores.s3 import S3Store
 from tests.support.waiting import DEADLINE
 
 

@@ -21,7 +21,7 @@ ORDERS = ((), (1, 0, 2, 3), (2, 2, 1, 1, 0, 0), (3, 0) * 8)
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.log.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("ferryline.registry.log.FIRST_PAUSE", 0.0)
 
 
 def every_order(history: History) -> list[Played]:

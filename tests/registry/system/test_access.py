@@ -11,25 +11,25 @@ from pathlib import Path
 import orjson
 import pytest
 
-from deploy.access.granting import grant
-from deploy.access.location import Location
-from deploy.access.policies import Policy, Service, render
-from deploy.stack.addresses import Addresses, Credentials
-from model_runtime.follower import Follower, FollowerSettings
-from model_runtime.heartbeat import HeartbeatReporter
-from registry import collection, keys
-from registry.catalogue import Registry
-from registry.collection import Retention
-from registry.collector import Collector
-from registry.doctor.examination import examine
-from registry.doctor.findings import Outcome
-from registry.doctor.rights import look_at_rights
-from registry.doctor.trust import Trust, require_trustworthy
-from registry.documents import Manifest
-from registry.errors import BrokenChainError, MissingRightError, StoreDeniedError
-from registry.refusals import Refusals
-from registry.roles import Role
-from registry.stores import Store, open_store
+from ferryline.deploy.access.granting import grant
+from ferryline.deploy.access.location import Location
+from ferryline.deploy.access.policies import Policy, Service, render
+from ferryline.deploy.stack.addresses import Addresses, Credentials
+from ferryline.model_runtime.follower import Follower, FollowerSettings
+from ferryline.model_runtime.heartbeat import HeartbeatReporter
+from ferryline.registry import collection, keys
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.collection import Retention
+from ferryline.registry.collector import Collector
+from ferryline.registry.doctor.examination import examine
+from ferryline.registry.doctor.findings import Outcome
+from ferryline.registry.doctor.rights import look_at_rights
+from ferryline.registry.doctor.trust import Trust, require_trustworthy
+from ferryline.registry.documents import Manifest
+from ferryline.registry.errors import BrokenChainError, MissingRightError, StoreDeniedError
+from ferryline.registry.refusals import Refusals
+from ferryline.registry.roles import Role
+from ferryline.registry.stores import Store, open_store
 from tests.onnx_models import inspect_model, linear_classifier
 from tests.registry.ferry import Ferry, Result
 from tests.support.waiting import DEADLINE, wait_for

@@ -10,10 +10,10 @@ import urllib3
 from minio.credentials.providers import StaticProvider
 from minio.minioadmin import MinioAdmin
 
-from deploy.stack.addresses import Addresses
-from registry import ModelFacts, Registry, transfer
-from registry.cli.watching import Watcher
-from registry.documents import TensorSpec
+from ferryline.deploy.stack.addresses import Addresses
+from ferryline.registry import ModelFacts, Registry, transfer
+from ferryline.registry.cli.watching import Watcher
+from ferryline.registry.documents import TensorSpec
 from tests.registry.ferry import Ferry
 
 FACTS = ModelFacts(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.stack.addresses import Addresses
+from ferryline.deploy.stack.addresses import Addresses
 from tests.registry.interruptions import Interruptions
 from tests.registry.victims import Victims
 from tests.support.sizes import sized

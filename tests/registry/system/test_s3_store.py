@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from registry.doctor.examination import examine
-from registry.doctor.findings import Outcome
-from registry.errors import StoreDeniedError
-from registry.stores import Store, open_store
+from ferryline.registry.doctor.examination import examine
+from ferryline.registry.doctor.findings import Outcome
+from ferryline.registry.errors import StoreDeniedError
+from ferryline.registry.stores import Store, open_store
 from tests.registry.store_conformance import StoreConformance
 
 

@@ -8,16 +8,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deploy.stack.addresses import store_endpoint
-from registry import Registry
-from registry.errors import (
+from ferryline.deploy.stack.addresses import store_endpoint
+from ferryline.registry import Registry
+from ferryline.registry.errors import (
     ConflictError,
     OutcomeUnknownError,
     StoreError,
     StoreUnreachableError,
     UntrustedAnswerError,
 )
-from registry.stores import Store, open_store
+from ferryline.registry.stores import Store, open_store
 from tests.registry import wire
 from tests.registry.histories import MODEL, facts
 from tests.registry.wire import Mishap, Wire

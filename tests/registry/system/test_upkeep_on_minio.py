@@ -6,16 +6,16 @@ import time
 
 import pytest
 
-from registry import Registry
-from registry.audit.findings import Severity
-from registry.audit.walk import verify
-from registry.collection import Report, Retention
-from registry.collector import Collector
-from registry.documents import ModelFacts, TensorSpec
-from registry.errors import RefusedError
-from registry.garbage import FileState, fate, secure
-from registry.refusals import Refusals
-from registry.stores import Store
+from ferryline.registry import Registry
+from ferryline.registry.audit.findings import Severity
+from ferryline.registry.audit.walk import verify
+from ferryline.registry.collection import Report, Retention
+from ferryline.registry.collector import Collector
+from ferryline.registry.documents import ModelFacts, TensorSpec
+from ferryline.registry.errors import RefusedError
+from ferryline.registry.garbage import FileState, fate, secure
+from ferryline.registry.refusals import Refusals
+from ferryline.registry.stores import Store
 
 FACTS = ModelFacts(
     opset=17,

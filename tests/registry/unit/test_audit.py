@@ -9,17 +9,17 @@ from pathlib import Path
 import orjson
 import pytest
 
-from registry import Registry
-from registry.audit.findings import Audit, Finding, Severity
-from registry.audit.walk import verify
-from registry.collection import Retention
-from registry.collector import Collector
-from registry.documents import Heartbeat, ModelFacts, ServedModelReport, TensorSpec, utc_now
-from registry.errors import NotFoundError, StoreUnreachableError, UsageError
-from registry.refusals import Refusals
-from registry.stores import Stored
-from registry.stores.folder import FolderStore
-from registry.stores.memory import MemoryStore
+from ferryline.registry import Registry
+from ferryline.registry.audit.findings import Audit, Finding, Severity
+from ferryline.registry.audit.walk import verify
+from ferryline.registry.collection import Retention
+from ferryline.registry.collector import Collector
+from ferryline.registry.documents import Heartbeat, ModelFacts, ServedModelReport, TensorSpec, utc_now
+from ferryline.registry.errors import NotFoundError, StoreUnreachableError, UsageError
+from ferryline.registry.refusals import Refusals
+from ferryline.registry.stores import Stored
+from ferryline.registry.stores.folder import FolderStore
+from ferryline.registry.stores.memory import MemoryStore
 from tests.registry.signing_keys import Keys, seal
 
 FACTS = ModelFacts(

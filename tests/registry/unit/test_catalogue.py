@@ -6,9 +6,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from registry import Registry
-from registry.documents import Evaluation, ModelFacts, Operation, TensorSpec, TrainingRecord
-from registry.errors import (
+from ferryline.registry import Registry
+from ferryline.registry.documents import Evaluation, ModelFacts, Operation, TensorSpec, TrainingRecord
+from ferryline.registry.errors import (
     BrokenChainError,
     ChannelHeldError,
     ConflictError,
@@ -17,9 +17,9 @@ from registry.errors import (
     RefusedError,
     UsageError,
 )
-from registry.names import ModelReference
-from registry.stores.folder import FolderStore
-from registry.stores.memory import MemoryStore
+from ferryline.registry.names import ModelReference
+from ferryline.registry.stores.folder import FolderStore
+from ferryline.registry.stores.memory import MemoryStore
 
 
 def facts(features: int = 4) -> ModelFacts:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from registry import Registry
-from registry.documents import Heartbeat, ServedModelReport, utc_now
+from ferryline.registry import Registry
+from ferryline.registry.documents import Heartbeat, ServedModelReport, utc_now
 from tests.registry.ferry import Ferry
 from tests.support.waiting import DEADLINE
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from registry import Registry
-from registry.channels import Channel
-from registry.cli.waiting import progress
-from registry.convergence import Convergence, services
-from registry.digests import digest_of
-from registry.documents import ChannelEntry, Heartbeat, ServedModelReport, utc_now
-from registry.stores.folder import FolderStore
+from ferryline.registry import Registry
+from ferryline.registry.channels import Channel
+from ferryline.registry.cli.waiting import progress
+from ferryline.registry.convergence import Convergence, services
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import ChannelEntry, Heartbeat, ServedModelReport, utc_now
+from ferryline.registry.stores.folder import FolderStore
 from tests.registry.ferry import Ferry
 
 pytestmark = pytest.mark.usefixtures("published")

@@ -10,11 +10,11 @@ import orjson
 import pytest
 from pydantic import TypeAdapter
 
-from registry import Registry
-from registry.cli.app import FerryGroup
-from registry.cli.schema import document
-from registry.cli.shapes import SHAPES
-from registry.documents import Heartbeat, ServedModelReport, utc_now
+from ferryline.registry import Registry
+from ferryline.registry.cli.app import FerryGroup
+from ferryline.registry.cli.schema import document
+from ferryline.registry.cli.shapes import SHAPES
+from ferryline.registry.documents import Heartbeat, ServedModelReport, utc_now
 from tests.registry.ferry import Ferry
 from tests.support.waiting import DEADLINE
 
@@ -56,7 +56,9 @@ def test_every_command_has_a_shape() -> None:
 
 
 def test_the_document_is_made_from_the_shapes() -> None:
-    assert DOCUMENT.read_text() == document(), "run: python -m registry.cli.schema > docs/json-output.md"
+    assert DOCUMENT.read_text() == document(), (
+        "run: python -m ferryline.registry.cli.schema > docs/json-output.md"
+    )
 
 
 def test_a_stranger_is_noticed(ferry: Ferry, file: Callable[..., str]) -> None:

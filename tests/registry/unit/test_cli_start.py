@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.cli import completion, options
-from registry.cli.app import FerryGroup
-from registry.stores.folder import FolderStore
+from ferryline.registry.cli import completion, options
+from ferryline.registry.cli.app import FerryGroup
+from ferryline.registry.stores.folder import FolderStore
 from tests.registry.ferry import Ferry
 from tests.support.waiting import DEADLINE
 

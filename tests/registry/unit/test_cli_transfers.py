@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from registry import Registry
-from registry.cli.app import main
+from ferryline.registry import Registry
+from ferryline.registry.cli.app import main
 from tests.onnx_models import golden_rows, linear_classifier
 from tests.registry.ferry import Ferry
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from registry import Registry
-from registry.cli.shapes import SHAPES
-from registry.documents import ModelFacts, TensorSpec
-from registry.refusals import Refusals
-from registry.stores.folder import FolderStore
+from ferryline.registry import Registry
+from ferryline.registry.cli.shapes import SHAPES
+from ferryline.registry.documents import ModelFacts, TensorSpec
+from ferryline.registry.refusals import Refusals
+from ferryline.registry.stores.folder import FolderStore
 from tests.registry.ferry import Ferry
 
 FACTS = ModelFacts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from registry import Registry, garbage
+from ferryline.registry import Registry, garbage
 from tests.registry.ferry import Ferry
 
 pytestmark = pytest.mark.usefixtures("published")

@@ -7,15 +7,15 @@ import orjson
 import pytest
 from pydantic import TypeAdapter
 
-from registry import Registry
-from registry.cli import watching
-from registry.cli.shapes import SHAPES
-from registry.cli.watched import Event, Scene, events
-from registry.cli.watching import Watcher
-from registry.documents import Heartbeat, ServedModelReport, utc_now
-from registry.errors import StoreDeniedError, StoreUnreachableError
-from registry.names import ModelReference
-from registry.stores.folder import FolderStore
+from ferryline.registry import Registry
+from ferryline.registry.cli import watching
+from ferryline.registry.cli.shapes import SHAPES
+from ferryline.registry.cli.watched import Event, Scene, events
+from ferryline.registry.cli.watching import Watcher
+from ferryline.registry.documents import Heartbeat, ServedModelReport, utc_now
+from ferryline.registry.errors import StoreDeniedError, StoreUnreachableError
+from ferryline.registry.names import ModelReference
+from ferryline.registry.stores.folder import FolderStore
 from tests.registry.ferry import Ferry
 from tests.support.waiting import DEADLINE
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from registry import Registry
-from registry.collection import Found, Retention, Why, old_refusals, plan
-from registry.collector import Collector
-from registry.digests import digest_of
-from registry.documents import Heartbeat, ModelFacts, ServedModelReport, TensorSpec, utc_now
-from registry.errors import BrokenChainError, UsageError
-from registry.refusals import Refusals
-from registry.stores import Listed
-from registry.stores.folder import FolderStore
-from registry.stores.memory import MemoryStore
+from ferryline.registry import Registry
+from ferryline.registry.collection import Found, Retention, Why, old_refusals, plan
+from ferryline.registry.collector import Collector
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import Heartbeat, ModelFacts, ServedModelReport, TensorSpec, utc_now
+from ferryline.registry.errors import BrokenChainError, UsageError
+from ferryline.registry.refusals import Refusals
+from ferryline.registry.stores import Listed
+from ferryline.registry.stores.folder import FolderStore
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import CountingStore
 
 FACTS = ModelFacts(
@@ -233,7 +233,7 @@ def test_retention_that_could_hurt_is_refused(wrong: dict[str, object]) -> None:
 
 
 def test_runs_of_long_ago_are_forgotten(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.turns.RUNS_KEPT", 3)
+    monkeypatch.setattr("ferryline.registry.turns.RUNS_KEPT", 3)
     publish(registry, 1)
     for _ in range(8):
         Collector(registry, TIGHT).run()

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from registry import Registry, garbage
-from registry.collection import Retention
-from registry.collector import Collector
-from registry.digests import digest_of
-from registry.documents import ModelFacts, TensorSpec
-from registry.errors import ConflictError, NotFoundError, RefusedError
+from ferryline.registry import Registry, garbage
+from ferryline.registry.collection import Retention
+from ferryline.registry.collector import Collector
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import ModelFacts, TensorSpec
+from ferryline.registry.errors import ConflictError, NotFoundError, RefusedError
 from tests.registry.stage import Program, ProgramTime, World, pass_time
 
 FACTS = ModelFacts(

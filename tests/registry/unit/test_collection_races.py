@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from registry import Registry, garbage
-from registry.collection import Report, Retention
-from registry.collector import Collector
-from registry.digests import digest_of
-from registry.documents import ModelFacts, TensorSpec
-from registry.errors import ConflictError, RefusedError
-from registry.garbage import FileState, KeptFile, fate
+from ferryline.registry import Registry, garbage
+from ferryline.registry.collection import Report, Retention
+from ferryline.registry.collector import Collector
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import ModelFacts, TensorSpec
+from ferryline.registry.errors import ConflictError, RefusedError
+from ferryline.registry.garbage import FileState, KeptFile, fate
 from tests.registry.stage import Program, ProgramTime, World
 
 FACTS = ModelFacts(
@@ -304,11 +304,11 @@ def test_ages_are_the_stores_whatever_the_clock_of_the_program_says(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.seconds -= 1  # the mark is a second too young
-    monkeypatch.setattr("registry.turns.utc_now", lambda: world.clock() + timedelta(days=1))
+    monkeypatch.setattr("ferryline.registry.turns.utc_now", lambda: world.clock() + timedelta(days=1))
     report = collect(world)
     assert [file.digest for file in report.waiting] == [DIGEST]
     world.seconds += 1
-    monkeypatch.setattr("registry.turns.utc_now", lambda: world.clock() - timedelta(days=1))
+    monkeypatch.setattr("ferryline.registry.turns.utc_now", lambda: world.clock() - timedelta(days=1))
     assert [file.digest for file in collect(world).collected] == [DIGEST]
 
 

@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from registry import Registry
-from registry.consumers import Consumers
-from registry.convergence import Convergence, wait_until_served
-from registry.documents import ChannelEntry, Heartbeat, ServedModelReport, utc_now
-from registry.errors import WaitTimeoutError
-from registry.stores.base import Listed
-from registry.stores.memory import MemoryStore
+from ferryline.registry import Registry
+from ferryline.registry.consumers import Consumers
+from ferryline.registry.convergence import Convergence, wait_until_served
+from ferryline.registry.documents import ChannelEntry, Heartbeat, ServedModelReport, utc_now
+from ferryline.registry.errors import WaitTimeoutError
+from ferryline.registry.stores.base import Listed
+from ferryline.registry.stores.memory import MemoryStore
 from tests.onnx_models import inspect_model, linear_classifier
 
 
@@ -77,7 +77,7 @@ def test_a_heartbeat_that_cannot_be_read_is_not_passed_over_in_silence() -> None
 
 
 def test_a_heartbeat_without_end_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.stores.base.LARGEST_DOCUMENT", 10_000)
+    monkeypatch.setattr("ferryline.registry.stores.base.LARGEST_DOCUMENT", 10_000)
     store = MemoryStore()
     store.put("consumers/a.json", bytes(10_001))
     Consumers(store).beat(heartbeat("b", utc_now(), 1))

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from registry.diff import compare
-from registry.documents import Blob, Evaluation, Lineage, Manifest, OffsetRange, TensorSpec, utc_now
+from ferryline.registry.diff import compare
+from ferryline.registry.documents import Blob, Evaluation, Lineage, Manifest, OffsetRange, TensorSpec, utc_now
 from tests.registry.ferry import Ferry
 
 INPUT = TensorSpec(name="input", dtype="float32", shape=(-1, 4))

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from registry.catalogue import Registry
-from registry.doctor import trust
-from registry.doctor.examination import examine
-from registry.doctor.findings import Finding, Outcome
-from registry.doctor.rights import Right, look_at_rights
-from registry.doctor.trust import Trust, require_trustworthy
-from registry.documents import ModelFacts, utc_now
-from registry.errors import StoreUnreachableError, UntrustedAnswerError, UsageError
-from registry.guarded import GuardedStore
-from registry.roles import Role
-from registry.stores import Store
-from registry.stores.folder import FolderStore
-from registry.stores.memory import MemoryStore
+from ferryline.registry.catalogue import Registry
+from ferryline.registry.doctor import trust
+from ferryline.registry.doctor.examination import examine
+from ferryline.registry.doctor.findings import Finding, Outcome
+from ferryline.registry.doctor.rights import Right, look_at_rights
+from ferryline.registry.doctor.trust import Trust, require_trustworthy
+from ferryline.registry.documents import ModelFacts, utc_now
+from ferryline.registry.errors import StoreUnreachableError, UntrustedAnswerError, UsageError
+from ferryline.registry.guarded import GuardedStore
+from ferryline.registry.roles import Role
+from ferryline.registry.stores import Store
+from ferryline.registry.stores.folder import FolderStore
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import Fault, FaultyStore
 from tests.registry import cheating_stores as cheats
 
@@ -139,7 +139,7 @@ def test_a_store_that_is_down_fails_every_probe_and_raises_nothing() -> None:
 
 
 def test_a_machine_that_cannot_run_enough_threads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.doctor.writes._TOGETHER_S", 0.2)
+    monkeypatch.setattr("ferryline.registry.doctor.writes._TOGETHER_S", 0.2)
     start, left = threading.Thread.start, iter(range(10))
 
     def start_some(thread: threading.Thread) -> None:

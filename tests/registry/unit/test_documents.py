@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from registry.documents import Blob, Heartbeat, Manifest, ModelFacts
-from registry.errors import CorruptDocumentError, UnknownSchemaError
+from ferryline.registry.documents import Blob, Heartbeat, Manifest, ModelFacts
+from ferryline.registry.errors import CorruptDocumentError, UnknownSchemaError
 
 FACTS = ModelFacts(opset=17, ir_version=8, inputs=(), outputs=())
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from registry.cli import examining
-from registry.cli.formats import OutputFormat
-from registry.errors import StoreDeniedError, StoreError, StoreUnreachableError
-from registry.roles import Role
-from registry.stores import Store
+from ferryline.registry.cli import examining
+from ferryline.registry.cli.formats import OutputFormat
+from ferryline.registry.errors import StoreDeniedError, StoreError, StoreUnreachableError
+from ferryline.registry.roles import Role
+from ferryline.registry.stores import Store
 from tests.faulty_store import FaultyStore
 from tests.registry import cheating_stores as cheats
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.guarded import GuardedStore
-from registry.stores import Store
-from registry.stores.memory import MemoryStore
+from ferryline.registry.guarded import GuardedStore
+from ferryline.registry.stores import Store
+from ferryline.registry.stores.memory import MemoryStore
 from tests.registry.store_conformance import StoreConformance
 
 

@@ -12,7 +12,7 @@ from tests.registry.log_invariants import Outcome
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.log.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("ferryline.registry.log.FIRST_PAUSE", 0.0)
 
 
 @given(histories.histories(histories.HONEST))

@@ -7,10 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from registry import Registry
-from registry.errors import ConflictError, FerryError, OutcomeUnknownError, StoreDeniedError, StoreError
-from registry.stores import Listed, Store, Stored
-from registry.stores.memory import MemoryStore
+from ferryline.registry import Registry
+from ferryline.registry.errors import (
+    ConflictError,
+    FerryError,
+    OutcomeUnknownError,
+    StoreDeniedError,
+    StoreError,
+)
+from ferryline.registry.stores import Listed, Store, Stored
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import (
     CountingStore,
     Damage,
@@ -29,7 +35,7 @@ WRITES = frozenset({Verb.PUT_IF_ABSENT})
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.log.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("ferryline.registry.log.FIRST_PAUSE", 0.0)
 
 
 @pytest.fixture

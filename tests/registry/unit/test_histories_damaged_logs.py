@@ -10,17 +10,17 @@ from pathlib import Path
 import orjson
 import pytest
 
-from registry import Registry, keys
-from registry.cli.edge import ExitCode, exit_code
-from registry.documents import ChannelEntry
-from registry.errors import (
+from ferryline.registry import Registry, keys
+from ferryline.registry.cli.edge import ExitCode, exit_code
+from ferryline.registry.documents import ChannelEntry
+from ferryline.registry.errors import (
     BrokenChainError,
     CorruptDocumentError,
     FerryError,
     NotFoundError,
     UnknownSchemaError,
 )
-from registry.stores.folder import FolderStore
+from ferryline.registry.stores.folder import FolderStore
 from tests.registry.histories import CHANNEL, MODEL, facts
 
 PREFIX = keys.channel(MODEL, CHANNEL)
@@ -175,7 +175,7 @@ def test_a_folder_in_an_entrys_place_is_no_entry(registry: Registry, tmp_path: P
         (b"[1]", CorruptDocumentError, "not a JSON object"),
         (b"{}", CorruptDocumentError, "has no schema_version"),
         (b'{"schema_version":"1.0"}', CorruptDocumentError, "is no channel entry: model"),
-        (b'{"schema_version":"2.0"}', UnknownSchemaError, "upgrade modelferry"),
+        (b'{"schema_version":"2.0"}', UnknownSchemaError, "upgrade ferryline"),
         (b'{"schema_version":"99999999999999999999"}', CorruptDocumentError, "has no schema_version"),
         (b"[" * 100_000, CorruptDocumentError, "is not JSON"),
         (b'{"schema_version":"1.0","generation":1e999}', CorruptDocumentError, "5.json"),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from model_runtime.follower import Follower, FollowerSettings
-from registry import Registry, keys
-from registry.stores import Store, Stored
-from registry.stores.memory import MemoryStore
+from ferryline.model_runtime.follower import Follower, FollowerSettings
+from ferryline.registry import Registry, keys
+from ferryline.registry.stores import Store, Stored
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import Damage, Harm, Wrapper
 from tests.onnx_models import inspect_model, linear_classifier
 from tests.registry.histories import CHANNEL, MODEL
@@ -97,7 +97,7 @@ def test_an_entry_that_cannot_be_read_is_told_of_and_its_successor_is_not_follow
     follower = followers.start(registry.store)
     wait_for(lambda: serving(follower) == (3, 1), "generation 3")
     registry.store.put(key(4), b'{"schema_version":"2.0"}')
-    wait_for(lambda: "upgrade modelferry" in (follower.report().last_error or ""), "what is told")
+    wait_for(lambda: "upgrade ferryline" in (follower.report().last_error or ""), "what is told")
     assert serving(follower) == (3, 1)
     registry.store.delete(key(4))  # somebody takes the newer program's entry back
     registry.promote(MODEL, 2)

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import pytest
 
-from registry import Registry, keys
-from registry.digests import digest_of
-from registry.documents import ChannelEntry, Manifest
-from registry.hints import Hint, ModelHint
-from registry.stores.memory import MemoryStore
+from ferryline.registry import Registry, keys
+from ferryline.registry.digests import digest_of
+from ferryline.registry.documents import ChannelEntry, Manifest
+from ferryline.registry.hints import Hint, ModelHint
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import CountingStore
 from tests.registry.histories import CHANNEL, MODEL, facts
 from tests.support.sizes import sized

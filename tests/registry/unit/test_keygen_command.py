@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from registry import Registry
-from registry.documents import ModelFacts, utc_now
-from registry.signing.keyfiles import read_private_key
+from ferryline.registry import Registry
+from ferryline.registry.documents import ModelFacts, utc_now
+from ferryline.registry.signing.keyfiles import read_private_key
 from tests.registry.ferry import Ferry
 
 FACTS = ModelFacts(opset=17, ir_version=8, inputs=(), outputs=())

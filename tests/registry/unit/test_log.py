@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.errors import BrokenChainError, ConflictError, OutcomeUnknownError, StoreDeniedError
-from registry.log import ATTEMPTS, LAST_NUMBER, AppendLog
-from registry.stores.memory import MemoryStore
+from ferryline.registry.errors import BrokenChainError, ConflictError, OutcomeUnknownError, StoreDeniedError
+from ferryline.registry.log import ATTEMPTS, LAST_NUMBER, AppendLog
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import Fault, FaultyStore, missing
 
 PREFIX = "models/digits/versions/"

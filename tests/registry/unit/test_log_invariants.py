@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from registry import Registry
-from registry.documents import ChannelEntry
-from registry.stores.memory import MemoryStore
+from ferryline.registry import Registry
+from ferryline.registry.documents import ChannelEntry
+from ferryline.registry.stores.memory import MemoryStore
 from tests.registry.histories import MODEL, PREFIX, facts
 from tests.registry.log_invariants import Attempt, Outcome, Sighting, log_of, violations
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-import registry
+from ferryline import registry
 
 
 def test_the_public_names() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from registry import Registry
-from registry.stores.memory import MemoryStore
+from ferryline.registry import Registry
+from ferryline.registry.stores.memory import MemoryStore
 from tests.registry import racers
 from tests.registry.racers import RACERS, Race
 from tests.registry.races import ROUNDS, publish_two, require_one_winner_each, require_whole

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.errors import BrokenChainError, UsageError
-from registry.ratchet import Mark, Ratchet
+from ferryline.registry.errors import BrokenChainError, UsageError
+from ferryline.registry.ratchet import Mark, Ratchet
 
 STORE = "s3://models/?endpoint=http://127.0.0.1:9000"
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.errors import StoreDeniedError, StoreUnreachableError, UsageError
-from registry.refusals import LONGEST_TEXT, PUBLISH, RefusalRecord, Refusals, is_record
-from registry.stores import Listed, Stored
-from registry.stores.memory import MemoryStore
+from ferryline.registry.errors import StoreDeniedError, StoreUnreachableError, UsageError
+from ferryline.registry.refusals import LONGEST_TEXT, PUBLISH, RefusalRecord, Refusals, is_record
+from ferryline.registry.stores import Listed, Stored
+from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import FaultyStore
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

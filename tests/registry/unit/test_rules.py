@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry import rules
-from registry.canary import CanarySplit
-from registry.documents import Canary, ChannelEntry, Operation
-from registry.errors import ChannelHeldError, ConflictError, NotFoundError, UsageError
-from registry.rules import Change
+from ferryline.registry import rules
+from ferryline.registry.canary import CanarySplit
+from ferryline.registry.documents import Canary, ChannelEntry, Operation
+from ferryline.registry.errors import ChannelHeldError, ConflictError, NotFoundError, UsageError
+from ferryline.registry.rules import Change
 
 DIGEST = "sha256:" + "0" * 64
 

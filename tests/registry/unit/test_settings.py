@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.errors import UsageError
-from registry.settings import Settings, config_file, default_store, load_settings
+from ferryline.registry.errors import UsageError
+from ferryline.registry.folders import default_store
+from ferryline.registry.settings import Settings, config_file, load_settings
 
 
 @pytest.fixture

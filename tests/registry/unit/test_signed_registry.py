@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from registry import Registry
-from registry.documents import ChannelEntry, Manifest, ModelFacts
-from registry.errors import BrokenChainError, NotFoundError, RefusedError
-from registry.names import ModelReference
-from registry.signing.policy import SignaturePolicy
-from registry.signing.seal import UNSEALED, Seal
-from registry.stores.memory import MemoryStore
+from ferryline.registry import Registry
+from ferryline.registry.documents import ChannelEntry, Manifest, ModelFacts
+from ferryline.registry.errors import BrokenChainError, NotFoundError, RefusedError
+from ferryline.registry.names import ModelReference
+from ferryline.registry.signing.policy import SignaturePolicy
+from ferryline.registry.signing.seal import UNSEALED, Seal
+from ferryline.registry.stores.memory import MemoryStore
 from tests.registry.signing_keys import Keys, seal, verifier
 
 FACTS = ModelFacts(opset=17, ir_version=8, inputs=(), outputs=())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.documents import (
+from ferryline.registry.documents import (
     Blob,
     Canary,
     ChannelEntry,
@@ -21,9 +21,9 @@ from registry.documents import (
     Signature,
     TensorSpec,
 )
-from registry.errors import FerryError, RefusedError
-from registry.signing.canonical import signed_bytes
-from registry.signing.policy import SignaturePolicy
+from ferryline.registry.errors import FerryError, RefusedError
+from ferryline.registry.signing.canonical import signed_bytes
+from ferryline.registry.signing.policy import SignaturePolicy
 from tests.registry.signing_keys import Keys, verifier
 
 DIGEST = "sha256:" + "a" * 64

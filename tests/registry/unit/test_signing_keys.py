@@ -11,16 +11,16 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
-from registry.documents import utc_now
-from registry.durations import parse_duration
-from registry.errors import ConflictError, UsageError
-from registry.settings import load_settings
-from registry.signing.keyfiles import KeyPair, make_key_pair, read_private_key
-from registry.signing.pem import parse_private, private_pem, public_pem
-from registry.signing.policy import SignaturePolicy
-from registry.signing.setup import policy_of, ratchet_folder, seal_of
-from registry.signing.signer import Signer
-from registry.signing.trust import read_trusted_keys
+from ferryline.registry.documents import utc_now
+from ferryline.registry.durations import parse_duration
+from ferryline.registry.errors import ConflictError, UsageError
+from ferryline.registry.settings import load_settings
+from ferryline.registry.signing.keyfiles import KeyPair, make_key_pair, read_private_key
+from ferryline.registry.signing.pem import parse_private, private_pem, public_pem
+from ferryline.registry.signing.policy import SignaturePolicy
+from ferryline.registry.signing.setup import policy_of, ratchet_folder, seal_of
+from ferryline.registry.signing.signer import Signer
+from ferryline.registry.signing.trust import read_trusted_keys
 
 PASSPHRASE = "correct horse"  # noqa: S105 - it locks what a test has just made
 END = datetime(2099, 1, 1, tzinfo=UTC)

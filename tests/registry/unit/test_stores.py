@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from registry.errors import StoreUnreachableError, UsageError
-from registry.stores import ObjectMissingError, Store, open_store
-from registry.stores.folder import FolderStore
-from registry.stores.memory import MemoryStore
+from ferryline.registry.errors import StoreUnreachableError, UsageError
+from ferryline.registry.stores import ObjectMissingError, Store, open_store
+from ferryline.registry.stores.folder import FolderStore
+from ferryline.registry.stores.memory import MemoryStore
 from tests.registry.store_conformance import StoreConformance
 
 
@@ -82,7 +82,7 @@ def test_a_name_that_cannot_be_synced_is_an_unknown_outcome_and_no_refusal(
     def deny(folder: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
-    monkeypatch.setattr("registry.stores.folder.sync_folder", deny)
+    monkeypatch.setattr("ferryline.registry.stores.folder.sync_folder", deny)
     with pytest.raises(StoreUnreachableError, match="cannot say whether"):
         store.put_if_absent("a/b", b"1")
     assert store.get("a/b").data == b"1"

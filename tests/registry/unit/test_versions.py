@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from registry import keys
-from registry.documents import ModelFacts, TrainingRecord
-from registry.errors import DigestMismatchError, UsageError
-from registry.stores import Listed
-from registry.stores.memory import MemoryStore
-from registry.versions import Versions
+from ferryline.registry import keys
+from ferryline.registry.documents import ModelFacts, TrainingRecord
+from ferryline.registry.errors import DigestMismatchError, UsageError
+from ferryline.registry.stores import Listed
+from ferryline.registry.stores.memory import MemoryStore
+from ferryline.registry.versions import Versions
 
 FACTS = ModelFacts(opset=17, ir_version=8, inputs=(), outputs=())
 
@@ -65,7 +65,7 @@ def test_a_file_of_another_size_is_not_fetched(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_manifest_is_written_that_nobody_could_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.stores.base.LARGEST_DOCUMENT", 10_000)
+    monkeypatch.setattr("ferryline.registry.stores.base.LARGEST_DOCUMENT", 10_000)
     store, versions = with_versions(0)
     many = TrainingRecord(labels={"notes": "x" * 10_000})
     with pytest.raises(UsageError, match="more than any document"):

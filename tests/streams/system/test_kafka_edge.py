@@ -2,10 +2,10 @@ import uuid
 
 import pytest
 
-from deploy.stack.local import Addresses
-from registry.errors import UsageError
-from streams.errors import BrokerRefusedError, BrokerUnreachableError, UnknownTopicError
-from streams.kafka import ensure_topics, reach_kafka, topic_partitions
+from ferryline.deploy.stack.local import Addresses
+from ferryline.registry.errors import UsageError
+from ferryline.streams.errors import BrokerRefusedError, BrokerUnreachableError, UnknownTopicError
+from ferryline.streams.kafka import ensure_topics, reach_kafka, topic_partitions
 
 
 def test_topics_are_made_once_and_keep_what_they_have(kafka: Addresses) -> None:

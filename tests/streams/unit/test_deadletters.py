@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.deadletters import (
+from ferryline.streams.deadletters import (
     REPLAYED,
     DeadLetter,
     dead_letter_headers,
     decode_dead_letter,
     replay_headers,
 )
-from streams.errors import MalformedRecordError
+from ferryline.streams.errors import MalformedRecordError
 
 _text = st.text(st.characters(codec="utf-8"), max_size=20)
 _header = st.tuples(_text.map(lambda name: f"h-{name}"), st.none() | st.binary(max_size=10))

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from river.datasets import Phishing
 
-from registry.errors import UsageError
-from streams.pipeline import (
+from ferryline.registry.errors import UsageError
+from ferryline.streams.pipeline import (
     ArrayFeatures,
     LabelSpec,
     ObjectFeatures,

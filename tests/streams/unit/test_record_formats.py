@@ -14,12 +14,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from registry.errors import UsageError
-from streams.decoded import DecodedBatch
-from streams.documents import DocumentDecoder, SurpriseError
-from streams.json_records import JsonFormat
-from streams.pipeline import ArrayFeatures, LabelSpec, ObjectFeatures, SourceSpec, load_pipeline
-from streams.records import LabelUse, RecordDecoder, RejectReason
+from ferryline.registry.errors import UsageError
+from ferryline.streams.decoded import DecodedBatch
+from ferryline.streams.documents import DocumentDecoder, SurpriseError
+from ferryline.streams.json_records import JsonFormat
+from ferryline.streams.pipeline import ArrayFeatures, LabelSpec, ObjectFeatures, SourceSpec, load_pipeline
+from ferryline.streams.records import LabelUse, RecordDecoder, RejectReason
 
 SCHEMA: dict[str, Any] = {
     "type": "record",

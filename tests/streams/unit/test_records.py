@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.documents import AsExpected, DocumentDecoder, Opened
-from streams.json_records import JsonFormat
-from streams.pipeline import ArrayFeatures, LabelSpec, ObjectFeatures, SourceSpec
-from streams.records import LabelUse, RecordDecoder, RejectReason
+from ferryline.streams.documents import AsExpected, DocumentDecoder, Opened
+from ferryline.streams.json_records import JsonFormat
+from ferryline.streams.pipeline import ArrayFeatures, LabelSpec, ObjectFeatures, SourceSpec
+from ferryline.streams.records import LabelUse, RecordDecoder, RejectReason
 
 ARRAY = SourceSpec(
     topic="t",

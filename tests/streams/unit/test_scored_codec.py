@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.documents import Label
-from streams.errors import MalformedRecordError
-from streams.scored import ModelStamp, decode_scored, encode_scored
+from ferryline.registry.documents import Label
+from ferryline.streams.errors import MalformedRecordError
+from ferryline.streams.scored import ModelStamp, decode_scored, encode_scored
 
 STAMP = ModelStamp(name="digits", version=7, generation=9, digest="sha256:" + "ab" * 32)
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)

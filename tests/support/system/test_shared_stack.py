@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from deploy.stack.state import load_state
+from ferryline.deploy.stack.state import load_state
 from tests.support.waiting import DEADLINE, wait_for
 
 ROOT = Path(__file__).parents[3]

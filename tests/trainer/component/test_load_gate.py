@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from model_runtime.facts import read_facts
-from model_runtime.gate import Gate
-from streams.pipeline import Pipeline
-from trainer.batches import FetchedBatch
-from trainer.candidate import export_candidate
-from trainer.training import Training
+from ferryline.model_runtime.facts import read_facts
+from ferryline.model_runtime.gate import Gate
+from ferryline.streams.pipeline import Pipeline
+from ferryline.trainer.batches import FetchedBatch
+from ferryline.trainer.candidate import export_candidate
+from ferryline.trainer.training import Training
 
 
 def test_what_is_exported_passes_the_load_gate(

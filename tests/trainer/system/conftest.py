@@ -15,14 +15,14 @@ from typing import Any
 import orjson
 import pytest
 
-from deploy.feed.producer import FeedProducer
-from deploy.stack.addresses import Addresses
-from registry import Registry
-from streams.pipeline import Pipeline, load_pipeline
+from ferryline.deploy.feed.producer import FeedProducer
+from ferryline.deploy.stack.addresses import Addresses
+from ferryline.registry import Registry
+from ferryline.streams.pipeline import Pipeline, load_pipeline
+from ferryline.trainer.cli import main
+from ferryline.trainer.progress import Progress
+from ferryline.trainer.state import StateFile
 from tests.support.waiting import DEADLINE, wait_for
-from trainer.cli import main
-from trainer.progress import Progress
-from trainer.state import StateFile
 
 TRAINER = Path(sys.executable).with_name("ferry-trainer")
 

@@ -7,11 +7,11 @@ import uuid
 import pytest
 from kafka import KafkaProducer
 
-from deploy.stack.local import Addresses
-from streams.kafka import ensure_topics
-from streams.pipeline import Pipeline
+from ferryline.deploy.stack.local import Addresses
+from ferryline.streams.kafka import ensure_topics
+from ferryline.streams.pipeline import Pipeline
+from ferryline.trainer.source import KafkaSource
 from tests.support.waiting import DEADLINE, wait_for
-from trainer.source import KafkaSource
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 from kafka import KafkaConsumer, TopicPartition
 
-from deploy.feed.datasets import DatasetName, load_dataset
-from deploy.feed.faults import fault_kinds, spoil
-from streams.kafka import admin_client
+from ferryline.deploy.feed.datasets import DatasetName, load_dataset
+from ferryline.deploy.feed.faults import fault_kinds, spoil
+from ferryline.streams.kafka import admin_client
 from tests.support.sizes import sized
 from tests.support.waiting import wait_for
 from tests.trainer.checks import require_learnt_once, require_sound

@@ -6,17 +6,17 @@ import orjson
 import pytest
 from river.datasets import Phishing
 
-from model_runtime.facts import read_facts
-from model_runtime.golden import check_golden_rows
-from registry.documents import Role
-from registry.errors import RefusedError
-from streams.pipeline import ArrayFeatures, ExportSpec, LabelSpec, Pipeline
-from trainer import candidate as candidate_module
-from trainer.batches import FetchedBatch
-from trainer.candidate import ExportedModel, export_candidate
-from trainer.export import export_onnx
-from trainer.parity import check_parity, load_session
-from trainer.training import Training
+from ferryline.model_runtime.facts import read_facts
+from ferryline.model_runtime.golden import check_golden_rows
+from ferryline.registry.documents import Role
+from ferryline.registry.errors import RefusedError
+from ferryline.streams.pipeline import ArrayFeatures, ExportSpec, LabelSpec, Pipeline
+from ferryline.trainer import candidate as candidate_module
+from ferryline.trainer.batches import FetchedBatch
+from ferryline.trainer.candidate import ExportedModel, export_candidate
+from ferryline.trainer.export import export_onnx
+from ferryline.trainer.parity import check_parity, load_session
+from ferryline.trainer.training import Training
 
 BatchMaker = Callable[..., FetchedBatch]
 
@@ -223,7 +223,7 @@ def test_an_opset_that_skl2onnx_does_not_know_is_refused(trained: Training) -> N
 
 
 def _training_of(text: str) -> Training:
-    from streams.pipeline import parse_pipeline
+    from ferryline.streams.pipeline import parse_pipeline
 
     pipeline = parse_pipeline(text, where="test")
     assert isinstance(pipeline.source.features, ArrayFeatures)

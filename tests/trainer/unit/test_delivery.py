@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from model_runtime.facts import read_facts
-from registry import Registry
-from registry.errors import ConflictError, OutcomeUnknownError, StoreUnreachableError
-from registry.stores.memory import MemoryStore
-from streams.pipeline import Pipeline, PromotionMode, PromotionSpec
-from trainer import publisher as publisher_module
-from trainer.batches import FetchedBatch
-from trainer.candidate import EXPORT_LABEL, RUN_LABEL, ExportedModel, export_candidate
-from trainer.delivery import Delivery
-from trainer.metrics import TrainerMetrics
-from trainer.publisher import Publisher
-from trainer.training import Training
+from ferryline.model_runtime.facts import read_facts
+from ferryline.registry import Registry
+from ferryline.registry.errors import ConflictError, OutcomeUnknownError, StoreUnreachableError
+from ferryline.registry.stores.memory import MemoryStore
+from ferryline.streams.pipeline import Pipeline, PromotionMode, PromotionSpec
+from ferryline.trainer import publisher as publisher_module
+from ferryline.trainer.batches import FetchedBatch
+from ferryline.trainer.candidate import EXPORT_LABEL, RUN_LABEL, ExportedModel, export_candidate
+from ferryline.trainer.delivery import Delivery
+from ferryline.trainer.metrics import TrainerMetrics
+from ferryline.trainer.publisher import Publisher
+from ferryline.trainer.training import Training
 
 BatchMaker = Callable[..., FetchedBatch]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from trainer.evaluation import PrequentialWindow
+from ferryline.trainer.evaluation import PrequentialWindow
 
 
 def test_metrics_are_those_of_scikit_learn_over_the_window(rng: np.random.Generator) -> None:

@@ -12,13 +12,13 @@ from sklearn.pipeline import Pipeline as SklearnPipeline
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from streams.pipeline import parse_pipeline
-from trainer.batches import FetchedBatch
-from trainer.candidate import export_candidate
-from trainer.export import export_onnx
-from trainer.folded import fold
-from trainer.parity import load_session
-from trainer.training import Training
+from ferryline.streams.pipeline import parse_pipeline
+from ferryline.trainer.batches import FetchedBatch
+from ferryline.trainer.candidate import export_candidate
+from ferryline.trainer.export import export_onnx
+from ferryline.trainer.folded import fold
+from ferryline.trainer.parity import load_session
+from ferryline.trainer.training import Training
 
 WIDTH = 6
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.pipeline import PromotionMode, PromotionSpec
-from trainer.promotion import Candidate, Serving, decide
+from ferryline.streams.pipeline import PromotionMode, PromotionSpec
+from ferryline.trainer.promotion import Candidate, Serving, decide
 
 ALWAYS = PromotionSpec(mode=PromotionMode.ALWAYS, min_records=500)
 NO_WORSE = PromotionSpec(mode=PromotionMode.NO_WORSE, min_records=500, min_accuracy=0.5, max_drop=0.02)

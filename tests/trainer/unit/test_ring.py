@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.ring import Ring
+from ferryline.trainer.ring import Ring
 
 
 @given(st.integers(1, 7), st.lists(st.integers(0, 9), max_size=8), st.integers(0, 12))

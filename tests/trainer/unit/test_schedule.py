@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.pipeline import ExportSpec
-from trainer.schedule import ExportSchedule
+from ferryline.streams.pipeline import ExportSpec
+from ferryline.trainer.schedule import ExportSchedule
 
 SPEC = ExportSpec(every_records=100, every_seconds=5, min_seconds=1)
 

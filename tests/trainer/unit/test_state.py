@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from registry.errors import UsageError
-from streams.pipeline import Pipeline, load_pipeline
-from trainer.errors import StateInUseError, StateUnusableError
-from trainer.progress import Progress
-from trainer.state import MAGIC, Shape, StateFile, decode_state, encode_state
+from ferryline.registry.errors import UsageError
+from ferryline.streams.pipeline import Pipeline, load_pipeline
+from ferryline.trainer.errors import StateInUseError, StateUnusableError
+from ferryline.trainer.progress import Progress
+from ferryline.trainer.state import MAGIC, Shape, StateFile, decode_state, encode_state
 
 SHAPE = Shape.of(load_pipeline(Path("deploy/pipelines/phishing.toml")))
 _offsets = st.dictionaries(st.integers(0, 20), st.integers(0, 2**63 - 1), max_size=4)

@@ -6,9 +6,9 @@ import numpy as np
 import orjson
 import pytest
 
-from streams.pipeline import ArrayFeatures, Pipeline
-from trainer.batches import FetchedBatch
-from trainer.training import Training
+from ferryline.streams.pipeline import ArrayFeatures, Pipeline
+from ferryline.trainer.batches import FetchedBatch
+from ferryline.trainer.training import Training
 
 BatchMaker = Callable[..., FetchedBatch]
 

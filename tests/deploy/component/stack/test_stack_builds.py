@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.artifacts import ArtifactCache
-from deploy.stack.errors import InstallError
+from ferryline.deploy.stack.artifacts import ArtifactCache
+from ferryline.deploy.stack.errors import InstallError
 
 
 def test_a_failed_build_says_why_and_what_to_do(tmp_path: Path) -> None:

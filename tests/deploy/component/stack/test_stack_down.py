@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack import cli, process
-from deploy.stack.cli_output import console
-from deploy.stack.home import StackHome
-from deploy.stack.state import StackState, save_state
+from ferryline.deploy.stack import cli, process
+from ferryline.deploy.stack.cli_output import console
+from ferryline.deploy.stack.home import StackHome
+from ferryline.deploy.stack.state import StackState, save_state
 from tests.support.waiting import wait_for
 
 

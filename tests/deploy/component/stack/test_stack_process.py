@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.stack import process
-from deploy.stack.errors import PartFailedError
-from deploy.stack.launch import Awaited, wait_until_ready
-from deploy.stack.state import ProcessRecord
-from registry.cli.edge import ExitCode, exit_code
+from ferryline.deploy.stack import process
+from ferryline.deploy.stack.errors import PartFailedError
+from ferryline.deploy.stack.launch import Awaited, wait_until_ready
+from ferryline.deploy.stack.state import ProcessRecord
+from ferryline.registry.cli.edge import ExitCode, exit_code
 from tests.support.waiting import DEADLINE, wait_for
 
 Spawn = Callable[[list[str]], ProcessRecord]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.errors import MissingToolError
-from deploy.stack.tools import find_go, find_java_home
+from ferryline.deploy.stack.errors import MissingToolError
+from ferryline.deploy.stack.tools import find_go, find_java_home
 
 
 def script(file: Path, *, prints: str) -> Path:
@@ -42,5 +42,5 @@ def test_an_old_go_gives_way_to_the_wheel(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_no_go_at_all_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    with pytest.raises(MissingToolError, match=r"modelferry\[stack\]"):
+    with pytest.raises(MissingToolError, match=r"ferryline\[stack\]"):
         find_go({"PATH": str(tmp_path)})

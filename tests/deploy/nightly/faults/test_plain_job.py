@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from deploy.stack.local import LocalStack
+from ferryline.deploy.stack.local import LocalStack
 from tests.support.waiting import DEADLINE, wait_for
 
 JOB = """\

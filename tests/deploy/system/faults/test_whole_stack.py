@@ -7,11 +7,11 @@ from ipaddress import ip_address
 import httpx
 import psutil
 
-from deploy.stack import process
-from deploy.stack.local import LocalStack
-from deploy.stack.parts import flink, kafka
-from deploy.stack.state import load_state
-from deploy.stack.status import Condition
+from ferryline.deploy.stack import process
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.deploy.stack.parts import flink, kafka
+from ferryline.deploy.stack.state import load_state
+from ferryline.deploy.stack.status import Condition
 
 
 def pids(stack: LocalStack) -> dict[str, int | None]:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from deploy.demo.services import interrupts_held
+from ferryline.deploy.demo.services import interrupts_held
 
 
 def test_ctrl_c_waits_until_a_process_is_known() -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from deploy.demo.caller import CallTally
-from deploy.demo.snapshot import Served, Snapshot
-from deploy.demo.summary import faults, summarise
-from deploy.demo.tally import ConsumerTally, Tally, median
-from deploy.demo.view import one_line, render
-from registry.documents import ChannelEntry, Operation
-from streams.scored import ModelStamp, ScoredRecord
+from ferryline.deploy.demo.caller import CallTally
+from ferryline.deploy.demo.snapshot import Served, Snapshot
+from ferryline.deploy.demo.summary import faults, summarise
+from ferryline.deploy.demo.tally import ConsumerTally, Tally, median
+from ferryline.deploy.demo.view import one_line, render
+from ferryline.registry.documents import ChannelEntry, Operation
+from ferryline.streams.scored import ModelStamp, ScoredRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DIGEST = "sha256:" + "0" * 64

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.addresses import Addresses, Credentials, store_endpoint, store_url
-from deploy.stack.errors import StackUsageError
-from deploy.stack.external import External, external_parts
+from ferryline.deploy.stack.addresses import Addresses, Credentials, store_endpoint, store_url
+from ferryline.deploy.stack.errors import StackUsageError
+from ferryline.deploy.stack.external import External, external_parts
 
 PASSWORD = "it's hidden"  # noqa: S105 - no real one
 

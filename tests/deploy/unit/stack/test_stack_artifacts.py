@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack import artifacts
-from deploy.stack.artifacts import ArtifactCache, digest_of
-from deploy.stack.errors import InstallError
-from deploy.stack.versions import JarSet
+from ferryline.deploy.stack import artifacts
+from ferryline.deploy.stack.artifacts import ArtifactCache, digest_of
+from ferryline.deploy.stack.errors import InstallError
+from ferryline.deploy.stack.versions import JarSet
 
 JARS = {"a.jar": b"one", "b.jar": b"two"}
 

@@ -1,9 +1,9 @@
 from pathlib import Path
 
-from deploy.stack.addresses import Credentials, ObjectStore
-from deploy.stack.external import External
-from deploy.stack.starter import object_store
-from deploy.stack.state import ProcessRecord, StackState
+from ferryline.deploy.stack.addresses import Credentials, ObjectStore
+from ferryline.deploy.stack.external import External
+from ferryline.deploy.stack.starter import object_store
+from ferryline.deploy.stack.state import ProcessRecord, StackState
 
 MINIO = ProcessRecord(pid=1, created=1.0, log=Path("minio.log"), address="http://127.0.0.1:9000")
 PORTS = {"minio": 9000}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack import class_archives
-from deploy.stack.artifacts import ArtifactCache
-from deploy.stack.class_archives import (
+from ferryline.deploy.stack import class_archives
+from ferryline.deploy.stack.artifacts import ArtifactCache
+from ferryline.deploy.stack.class_archives import (
     CLIENT,
     KAFKA,
     RECORD_VARIABLE,
@@ -19,8 +19,8 @@ from deploy.stack.class_archives import (
     name_of_archives,
     name_of_java,
 )
-from deploy.stack.errors import InstallError
-from deploy.stack.local import LocalStack
+from ferryline.deploy.stack.errors import InstallError
+from ferryline.deploy.stack.local import LocalStack
 
 
 def jar(folder: Path, name: str, *members: str) -> Path:
@@ -101,7 +101,7 @@ def test_archives_are_recorded_once_and_a_half_recording_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archives = ClassArchives(tmp_path / "cache" / "stack" / "classes-x")
-    monkeypatch.setattr("deploy.stack.starter.Starter.archives", lambda _: archives)
+    monkeypatch.setattr("ferryline.deploy.stack.starter.Starter.archives", lambda _: archives)
     stack = LocalStack(home=tmp_path / "home", cache=tmp_path / "cache", environ={})
     recorded: list[Path] = []
 

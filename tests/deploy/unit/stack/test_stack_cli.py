@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack import cli
-from deploy.stack.cli_output import console
-from deploy.stack.errors import StackBusyError
-from deploy.stack.home import StackHome
-from deploy.stack.locking import exclusive
-from deploy.stack.state import StackState, save_state
+from ferryline.deploy.stack import cli
+from ferryline.deploy.stack.cli_output import console
+from ferryline.deploy.stack.errors import StackBusyError
+from ferryline.deploy.stack.home import StackHome
+from ferryline.deploy.stack.locking import exclusive
+from ferryline.deploy.stack.state import StackState, save_state
 
 Run = Callable[..., tuple[object, str, str]]
 

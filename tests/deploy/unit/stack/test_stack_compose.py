@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from deploy.stack import versions
-from deploy.stack.parts import flink, flink_config
+from ferryline.deploy.stack import versions
+from ferryline.deploy.stack.parts import flink, flink_config
 
 COMPOSE = Path(__file__).parents[4] / "deploy" / "compose.yaml"
 

@@ -3,11 +3,16 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from deploy.stack.addresses import Credentials, ObjectStore
-from deploy.stack.class_archives import ClassArchives
-from deploy.stack.parts import kafka, minio
-from deploy.stack.parts.flink import FlinkFolders, metrics_url
-from deploy.stack.parts.flink_config import METRICS_PORT, FlinkSettings, java_options_of, render_config
+from ferryline.deploy.stack.addresses import Credentials, ObjectStore
+from ferryline.deploy.stack.class_archives import ClassArchives
+from ferryline.deploy.stack.parts import kafka, minio
+from ferryline.deploy.stack.parts.flink import FlinkFolders, metrics_url
+from ferryline.deploy.stack.parts.flink_config import (
+    METRICS_PORT,
+    FlinkSettings,
+    java_options_of,
+    render_config,
+)
 
 S3 = ObjectStore("http://127.0.0.1:9000", Credentials("user", "it's: #secret"))
 

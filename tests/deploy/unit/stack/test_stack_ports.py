@@ -2,9 +2,9 @@ from collections.abc import Set as AbstractSet
 
 import pytest
 
-from deploy.stack.errors import PortTakenError, StackUsageError
-from deploy.stack.ports import Listener, PortChoice, choose_port, choose_ports
-from registry.cli.edge import ExitCode, exit_code
+from ferryline.deploy.stack.errors import PortTakenError, StackUsageError
+from ferryline.deploy.stack.ports import Listener, PortChoice, choose_port, choose_ports
+from ferryline.registry.cli.edge import ExitCode, exit_code
 
 KAFKA = Listener("kafka", "Kafka", default=9092, flag="--kafka-port", variable="FERRY_KAFKA")
 CONTROLLER = Listener("kafka-controller", "Kafka's controller")

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from deploy.stack import process
+from ferryline.deploy.stack import process
 
 
 def test_the_tail_of_a_log(tmp_path: Path) -> None:

@@ -3,8 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.errors import StackUsageError
-from deploy.stack.state import ProcessRecord, StackState, decode_state, encode_state, load_state, save_state
+from ferryline.deploy.stack.errors import StackUsageError
+from ferryline.deploy.stack.state import (
+    ProcessRecord,
+    StackState,
+    decode_state,
+    encode_state,
+    load_state,
+    save_state,
+)
 
 
 def example() -> StackState:

@@ -1,6 +1,6 @@
 import pytest
 
-from deploy.stack.tools import go_release, java_feature_release
+from ferryline.deploy.stack.tools import go_release, java_feature_release
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.local import LocalStack
+from ferryline.deploy.stack.local import LocalStack
 from tests.flink_scoring.harness import ScoringJob, digit, make_job
 from tests.flink_scoring.replays import feeding, require_all_once, wait_for_outputs
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.local import LocalStack
+from ferryline.deploy.stack.local import LocalStack
 from tests.flink_scoring.accuracy import (
     WITHIN,
     accuracy,

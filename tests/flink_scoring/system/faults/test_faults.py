@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.local import LocalStack
-from registry import keys as store_keys
-from registry.documents import ChannelEntry
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.registry import keys as store_keys
+from ferryline.registry.documents import ChannelEntry
 from tests.flink_scoring.flink_metrics import job_metrics
 from tests.flink_scoring.harness import ScoringJob, make_job
 from tests.flink_scoring.replays import (

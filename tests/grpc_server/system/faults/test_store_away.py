@@ -13,9 +13,9 @@ from typing import Self
 import orjson
 import pytest
 
-from deploy.stack.local import LocalStack
-from grpc_server.client import NO_RETRY, Client
-from registry import Registry
+from ferryline.deploy.stack.local import LocalStack
+from ferryline.grpc_server.client import NO_RETRY, Client
+from ferryline.registry import Registry
 from tests.grpc_server import model_files
 from tests.grpc_server.running_server import ROW, RunningServer, added
 from tests.grpc_server.server_process import Site

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.stack.addresses import Addresses
-from deploy.stack.local import LocalStack
+from ferryline.deploy.stack.addresses import Addresses
+from ferryline.deploy.stack.local import LocalStack
 from tests.trainer.checks import require_learnt_once, require_sound
 
 

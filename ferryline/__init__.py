@@ -1,0 +1,1 @@
+"""Ferryline carries models from where they learn to where they score, while both keep running."""
