@@ -16,6 +16,7 @@ import typer
 from ferryline.flink_scoring.options import Guarantee, Start, advise_on_latency, resolve_options
 from ferryline.flink_scoring.several import tell_apart
 from ferryline.registry.cli.edge import run_app
+from ferryline.registry.extras import Extra
 
 log = structlog.get_logger(__name__)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -94,7 +95,7 @@ def score(
 
 def main() -> None:
     """Run as a process."""
-    run_app(app, "ferryline.flink_scoring.job")
+    run_app(app, "ferryline.flink_scoring.job", needs=(Extra.FLINK,))
 
 
 if __name__ == "__main__":

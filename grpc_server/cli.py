@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from ferryline.registry.cli.edge import run_app
+from ferryline.registry.extras import Extra
 
 if TYPE_CHECKING:
     from ferryline.grpc_server.settings import ServerSettings
@@ -416,7 +417,7 @@ def token(
 
 def main() -> NoReturn:
     """Run as a process."""
-    run_app(app, "ferry-server")
+    run_app(app, "ferry-server", needs=(Extra.GRPC,), linux=True)
 
 
 if __name__ == "__main__":

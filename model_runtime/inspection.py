@@ -8,6 +8,7 @@ from __future__ import annotations
 from ferryline.model_runtime.gate import Gate
 from ferryline.model_runtime.gate.settings import load_gate_limits
 from ferryline.registry.documents import GoldenRows, ModelFacts
+from ferryline.registry.extras import Extra, require_extra
 
 
 def inspect_model(data: bytes, golden: GoldenRows | None = None) -> ModelFacts:
@@ -20,6 +21,7 @@ def inspect_model(data: bytes, golden: GoldenRows | None = None) -> ModelFacts:
     Raises:
         RefusedError: a gate refuses it.
         GateUnavailableError: it could not be judged.
-        UsageError: a setting of the gate is wrong.
+        UsageError: a setting of the gate is wrong, or the extra that it needs is missing.
     """
+    require_extra(Extra.RUNTIME, "judging a model")
     return Gate(load_gate_limits()).admit(data, golden)

@@ -33,8 +33,8 @@ def default_actor() -> str:
         return actor
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # no name for this user id, as in many containers
-        user = str(os.getuid())
+    except (ImportError, KeyError, OSError):  # no name for this user id, as in many containers
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
     return f"{user}@{socket.gethostname()}"
 
 

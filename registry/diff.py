@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ferryline.registry.contract import contract_break
 from ferryline.registry.documents import Manifest
+from ferryline.registry.extras import Extra, require_extra
 
 GROUP = "ferryline.weights"
 
@@ -92,7 +93,12 @@ WeightsComparer = Callable[[bytes, bytes], WeightsDiff]
 
 
 def load_weights_comparer(model_format: str = "onnx") -> WeightsComparer | None:
-    """The installed comparer, None where nothing installed can read such files."""
+    """Returns the comparer of a format, or None where none is registered.
+
+    Raises:
+        MissingExtraError: what reads such files is not installed.
+    """
+    require_extra(Extra.RUNTIME, "comparing weights")
     for point in entry_points(group=GROUP, name=model_format):
         return cast("WeightsComparer", point.load())
     return None

@@ -28,7 +28,4 @@ def load_inspector(model_format: str = "onnx") -> Inspector:
     """
     for point in entry_points(group=GROUP, name=model_format):
         return cast("Inspector", point.load())
-    raise UsageError(
-        f"nothing installed here can read {model_format.upper()} files; "
-        "install it with: pip install 'ferryline[runtime]'"
-    )
+    raise UsageError(f"no inspector for {model_format.upper()} files is registered as {GROUP!r}")

@@ -13,9 +13,9 @@ one, and any number of processes may share it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,9 +151,9 @@ class Ratchet:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor)
             yield
         finally:
             os.close(descriptor)
@@ -167,6 +167,18 @@ class Ratchet:
                 f"{self.file}, which remembers the highest generation of {self._name}, cannot be used: "
                 f"{error.strerror}; name another folder with FERRY_STATE, or set FERRY_RATCHET=false"
             ) from error
+
+
+def _lock(descriptor: int) -> None:
+    """Waits for a lock that ends with the descriptor."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _marks_of(ratchet: Path, store: str) -> Path:

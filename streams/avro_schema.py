@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from ferryline.registry.errors import UsageError
+from ferryline.registry.extras import Extra, require_extra
 
 
 def read_schema(path: Path, *, where: str) -> str:
@@ -46,10 +47,9 @@ def require_avro_fields(text: str, fields: Sequence[str]) -> None:
 
 
 def _require_schema(text: str, where: str) -> None:
-    try:
-        import fastavro  # only pipelines with Avro need it
-    except ImportError as error:
-        raise UsageError(f"{where}: Avro needs fastavro; pip install 'ferryline[flink]'") from error
+    require_extra(Extra.FLINK, f"{where}: Avro", ["fastavro"])
+    import fastavro  # only pipelines with Avro need it
+
     try:
         fastavro.parse_schema(orjson.loads(text))
     except Exception as error:  # fastavro's errors share no base class

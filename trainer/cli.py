@@ -12,6 +12,7 @@ import typer
 from ferryline.registry.cli.edge import run_app
 from ferryline.registry.cli.formats import OutputFormat
 from ferryline.registry.cli.signals import stop_on_signals
+from ferryline.registry.extras import Extra
 from ferryline.registry.logs import LogFormat, configure_logs
 from ferryline.registry.settings import load_settings
 from ferryline.streams.pipeline import Pipeline, load_pipeline
@@ -112,4 +113,4 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 def main() -> NoReturn:
     """The entry point of `ferry-trainer`."""
-    run_app(app, "ferry-trainer")
+    run_app(app, "ferry-trainer", needs=(Extra.TRAINER,))

@@ -12,6 +12,7 @@ import orjson
 import typer
 
 from ferryline.registry.cli.edge import run_app
+from ferryline.registry.extras import Extra
 from ferryline.registry.folders import user_folder
 
 PIPELINES = Path(__file__).resolve().parent.parent / "pipelines"
@@ -83,4 +84,4 @@ def demo(
 
 def main() -> NoReturn:
     """The `ferry-demo` process."""
-    run_app(app, "ferry-demo")
+    run_app(app, "ferry-demo", needs=(Extra.STACK,))

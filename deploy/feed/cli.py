@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import orjson
 import typer
@@ -15,7 +15,6 @@ from ferryline.deploy.feed.datasets import DatasetName, load_dataset
 from ferryline.deploy.feed.producer import FeedProducer
 from ferryline.deploy.feed.replay import Replay, ReplayReport
 from ferryline.deploy.feed.schedule import sample_order
-from ferryline.registry.cli.edge import run_app
 from ferryline.registry.cli.formats import OutputFormat
 from ferryline.registry.cli.signals import stop_on_signals
 from ferryline.registry.settings import load_settings
@@ -102,8 +101,3 @@ def _print_report(report: ReplayReport, output: OutputFormat) -> None:
         f"in {report.seconds:.1f} s ({report.per_second:.0f}/s)",
         highlight=False,
     )
-
-
-def main() -> NoReturn:
-    """The entry point of `ferry-feed`."""
-    run_app(app, "ferry-feed")

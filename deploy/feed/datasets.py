@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from ferryline.registry.extras import Extra, require_extra
+
 Document = dict[str, Any]
 
 
@@ -16,6 +18,9 @@ class DatasetName(StrEnum):
 
     DIGITS = "digits"
     PHISHING = "phishing"
+
+
+_PACKAGES = {DatasetName.DIGITS: "sklearn", DatasetName.PHISHING: "river"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,12 @@ class Dataset:
 
 
 def load_dataset(name: DatasetName) -> Dataset:
-    """Read a data set from the package that ships it."""
+    """Read a data set from the package that ships it.
+
+    Raises:
+        MissingExtraError: that is not installed.
+    """
+    require_extra(Extra.STACK, f"the data set {name}", [_PACKAGES[name]])
     loaders: dict[DatasetName, Callable[[], Dataset]] = {
         DatasetName.DIGITS: _digits,
         DatasetName.PHISHING: _phishing,

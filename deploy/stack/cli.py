@@ -3,8 +3,7 @@
 import signal
 import subprocess
 import sys
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -22,7 +21,6 @@ from ferryline.deploy.stack.cli_output import (
 from ferryline.deploy.stack.errors import PartFailedError, StackError, StackUsageError
 from ferryline.deploy.stack.local import LocalStack
 from ferryline.deploy.stack.process import tail
-from ferryline.registry.cli.edge import run_app
 from ferryline.registry.cli.formats import OutputFormat
 
 app = typer.Typer(
@@ -185,19 +183,5 @@ def run_sql(context: typer.Context) -> None:
     raise typer.Exit(subprocess.run(command, env=environ, check=False).returncode)
 
 
-def main() -> NoReturn:
-    """The `ferry-stack` process."""
-    signal.signal(signal.SIGTERM, _interrupt)  # a terminated `up` tidies up as an interrupted one does
-    run_app(app, "ferry-stack")
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-if __name__ == "__main__":
-    main()

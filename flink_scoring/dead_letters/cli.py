@@ -15,6 +15,7 @@ from ferryline.registry.cli.edge import run_app
 from ferryline.registry.cli.formats import OutputFormat
 from ferryline.registry.documents import utc_now
 from ferryline.registry.errors import NotFoundError, RefusedError
+from ferryline.registry.extras import Extra
 from ferryline.registry.settings import load_settings
 from ferryline.streams.pipeline import Pipeline, load_pipeline
 
@@ -272,7 +273,7 @@ def _judge(report: Report, pipeline_file: Path) -> None:
 
 def main() -> NoReturn:
     """The entry point of `ferry-dlq`."""
-    run_app(app, "ferry-dlq")
+    run_app(app, "ferry-dlq", needs=(Extra.FLINK, "numpy", "kafka", "simdjson"))
 
 
 if __name__ == "__main__":

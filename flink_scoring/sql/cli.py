@@ -31,6 +31,7 @@ from ferryline.flink_scoring.sql.script import run_script
 from ferryline.flink_scoring.sql.sources import PlannedFunction
 from ferryline.registry.cli.edge import run_app
 from ferryline.registry.errors import UsageError
+from ferryline.registry.extras import Extra
 
 _EXAMPLES = """Examples, for the cluster that --flink, FERRY_FLINK or FLINK_CONF_DIR names:
 
@@ -130,7 +131,7 @@ def _run(plan: ClientPlan, folder: Path, statements: Sequence[str], file: Path |
 
 def main() -> NoReturn:
     """The `ferry-sql` process."""
-    run_app(app, "ferry-sql")
+    run_app(app, "ferry-sql", needs=(Extra.FLINK, "numpy", "pandas", "pyarrow"))
 
 
 if __name__ == "__main__":

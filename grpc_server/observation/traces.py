@@ -1,4 +1,4 @@
-"""A span for each call, by OpenTelemetry: `pip install ferryline[otel]`.
+"""A span for each call, by OpenTelemetry (the extra `otel`).
 
 Where spans go, how many and under which name is for the variables that every program with OpenTelemetry
 knows: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and so on.
@@ -13,7 +13,7 @@ from typing import Any
 
 from ferryline.grpc_server.endpoint import SERVICE
 from ferryline.grpc_server.observation.record import GRPC, CallRecord
-from ferryline.registry.errors import UsageError
+from ferryline.registry.extras import Extra, require_extra
 
 _NS = 1_000_000_000
 NAME = "ferry-server"
@@ -82,15 +82,14 @@ def exporting_traces() -> Traces:
     """Traces that are exported as the OTEL_ variables say.
 
     Raises:
-        UsageError: OpenTelemetry is not installed.
+        MissingExtraError: OpenTelemetry is not installed.
     """
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        raise UsageError("traces need OpenTelemetry: pip install 'ferryline[otel]'") from error
+    require_extra(Extra.OTEL, "--traces")
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     own = {} if "OTEL_SERVICE_NAME" in os.environ else {SERVICE_NAME: NAME}
     provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -17,6 +17,7 @@ from ferryline.model_runtime.gate.verdicts import VerdictMemory, verdict_key
 from ferryline.registry.digests import digest_of
 from ferryline.registry.documents import GoldenRows, Manifest, ModelFacts
 from ferryline.registry.errors import RefusedError, UsageError
+from ferryline.registry.systems import require_linux
 
 REMEMBERED = 64
 
@@ -29,9 +30,13 @@ class Gate:
     Args:
         limits: what a model may hold and use.
         keeper: the helper; None for the one that the whole program shares.
+
+    Raises:
+        UsageError: this is not Linux.
     """
 
     def __init__(self, limits: GateLimits | None = None, *, keeper: GateKeeper | None = None) -> None:
+        require_linux("judging a model")  # its children are confined as only Linux can
         self.limits = limits or GateLimits()
         self._keeper = keeper or shared_keeper()
         self._passed: OrderedDict[str, ModelFacts] = OrderedDict()

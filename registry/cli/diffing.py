@@ -14,8 +14,6 @@ from ferryline.registry.documents import Manifest
 from ferryline.registry.errors import FerryError
 from ferryline.registry.names import ModelReference, parse_version
 
-_NO_COMPARER = "nothing installed here can read ONNX files; pip install 'ferryline[runtime]'"
-
 
 def diff(store: str | None, output: OutputFormat, a: str, b: str, *, weights: bool, limit: int) -> None:
     """Show what is other in `b` than in `a`; `b` may be a bare version of the same model."""
@@ -37,10 +35,10 @@ def _weights(registry: Registry, old: Manifest, new: Manifest) -> tuple[WeightsD
     """What cannot be compared must not hide what can, so a fault becomes a note."""
     if old.blob.digest == new.blob.digest:
         return WeightsDiff(), "the two are the same file"
-    comparer = load_weights_comparer()
-    if comparer is None:
-        return None, _NO_COMPARER
     try:
+        comparer = load_weights_comparer()
+        if comparer is None:
+            return None, "no comparer for ONNX files is registered"
         with transfer_bar("downloading"):
             files = [registry.versions(manifest.model).load(manifest) for manifest in (old, new)]
         return comparer(*files), None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from enum import IntEnum
 from typing import NoReturn
 
@@ -21,6 +22,11 @@ from ferryline.registry.errors import (
     UsageError,
     WaitTimeoutError,
 )
+from ferryline.registry.extras import Extra, require_extra
+from ferryline.registry.systems import require_linux
+
+Needs = tuple[Extra, *tuple[str, ...]] | None
+"""An extra, and those of its modules that are needed; all of them where none is named."""
 
 
 class ExitCode(IntEnum):
@@ -57,14 +63,27 @@ def exit_code(error: FerryError) -> ExitCode:
     return ExitCode.FAILED
 
 
-def run_app(app: typer.Typer, program: str) -> NoReturn:
+def run_app(
+    app: typer.Typer | Callable[[], typer.Typer], program: str, *, needs: Needs = None, linux: bool = False
+) -> NoReturn:
     """Run a typer application as a process: it ends here, whatever happens.
 
     Typer itself answers wrong usage (2), Ctrl-C (130) and a reader of our output that went away.
+
+    Args:
+        app: the application, or what imports it.
+        program: its name.
+        needs: the extra that it needs for anything it does, and the modules of it if not all.
+        linux: whether it runs on Linux only.
     """
     _open_closed_streams()
     try:
-        app(prog_name=program)
+        if linux:
+            require_linux(program)
+        if needs is not None:
+            require_extra(needs[0], program, needs[1:])
+        made = app if isinstance(app, typer.Typer) else app()
+        made(prog_name=program)
     except FerryError as error:
         _complain(str(error))
         sys.exit(exit_code(error))

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ferryline.registry.documents import GoldenRows
 from ferryline.registry.errors import UsageError
+from ferryline.registry.extras import Extra, require_extra
 
 LARGEST = 16 << 20
 """Bytes; golden rows go into the manifest, which everyone reads."""
@@ -39,12 +40,9 @@ def read_golden(file: Path) -> GoldenRows:
 
 
 def _from_npz(file: Path) -> dict[str, dict[str, Any]]:
-    try:
-        import numpy as np
-    except ImportError as error:
-        raise UsageError(
-            f"nothing installed here can read {file.name}; pip install 'ferryline[runtime]', or use .json"
-        ) from error
+    require_extra(Extra.RUNTIME, f"reading {file.name}", ["numpy"])
+    import numpy as np
+
     raw: dict[str, dict[str, Any]] = {"inputs": {}, "outputs": {}}
     with np.load(file, allow_pickle=False) as arrays:
         for key in arrays.files:

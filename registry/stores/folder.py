@@ -146,7 +146,8 @@ class FolderStore:
 
 
 def _at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer is opened and not waited for
+    # a pipe without a writer is opened and not waited for
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _etag(found: os.stat_result) -> str:
@@ -170,6 +171,8 @@ def _make_folder(folder: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Put the names in `folder` on the disk: a new file's bytes may be synced and its name not."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folder, and writes names with what they name
+        return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -24,7 +24,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>()][0-9A-B]?|\r")
 def sql_command(stack: LocalStack, store: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
     """`ferry-stack sql` against a running stack, with a registry."""
     environ = {**os.environ, "FERRY_STACK_HOME": str(stack.home.root), **stack.addresses().environ()}
-    return [sys.executable, "-m", "ferryline.deploy.stack.cli", "sql", *arguments], {
+    return [sys.executable, "-m", "ferryline.deploy.stack", "sql", *arguments], {
         **environ,
         "FERRY_STORE": store,
     }

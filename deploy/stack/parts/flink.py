@@ -15,6 +15,7 @@ from ferryline.deploy.stack.errors import MissingToolError
 from ferryline.deploy.stack.launch import Launch
 from ferryline.deploy.stack.parts.flink_config import LOG_CONFIG, METRICS_PORT, FlinkSettings, render_config
 from ferryline.deploy.stack.ports import LOOPBACK, Listener
+from ferryline.registry.extras import Extra, how_to_install
 
 JOB_MANAGER = "jobmanager"
 TASK_MANAGER = "taskmanager"
@@ -110,7 +111,9 @@ def find_distribution() -> Path:
     """
     spec = importlib.util.find_spec("pyflink")
     if spec is None or spec.origin is None:
-        raise MissingToolError("no Flink: install ferryline[stack], or choose parts with --only kafka,minio")
+        raise MissingToolError(
+            f"no Flink: choose parts with --only kafka,minio, or {how_to_install(Extra.STACK)}"
+        )
     return Path(spec.origin).parent
 
 

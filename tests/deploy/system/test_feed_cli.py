@@ -13,7 +13,7 @@ import orjson
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from ferryline.deploy.feed.cli import main
+from ferryline.deploy.feed.__main__ import main
 from ferryline.deploy.stack.local import Addresses
 from tests.support.waiting import DEADLINE, wait_for
 

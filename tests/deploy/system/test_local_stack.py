@@ -129,7 +129,7 @@ def test_a_part_that_runs_elsewhere_is_used_and_not_stopped(tmp_path: Path) -> N
 def test_an_interrupted_up_stops_what_it_started(tmp_path: Path, number: signal.Signals) -> None:
     environ = {**clean_environ(), "FERRY_STACK_HOME": str(tmp_path)}
     up = subprocess.Popen(
-        [sys.executable, "-m", "ferryline.deploy.stack.cli", "up", "--only", "kafka"],
+        [sys.executable, "-m", "ferryline.deploy.stack", "up", "--only", "kafka"],
         env=environ,
         stderr=subprocess.PIPE,
     )
