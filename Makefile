@@ -16,9 +16,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 
-PACKAGES := registry model_runtime streams trainer flink_scoring grpc_server protos deploy
-
-.PHONY: help install parts demo test test-all lint unit component system bench protos format clean
+.PHONY: help install parts demo test test-all lint unit component system wheel bench protos format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +67,10 @@ $(PERF_ANALYZER): $(UV)
 	@$(UV) pip install --quiet --no-deps --python "$(PYTHON)" --target .tools/perf_analyzer \
 	  tritonclient==2.50.0 nvidia-cuda-runtime-cu12==12.9.79 || \
 	  echo "perf_analyzer cannot be fetched for this machine: its tests are skipped"
+
+wheel: $(UV) ## the wheel, in dist
+	@$(UV) build --quiet --wheel --python "$(PYTHON)" --out-dir dist .
+	@ls dist/ferryline-*.whl
 
 bench: install ## benchmarks, each beside its limit
 	$(RUN)python -m bench

@@ -21,7 +21,7 @@ app = typer.Typer(
     help="Learn from a Kafka stream, export ONNX versions, publish and promote them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Example: ferry-trainer run deploy/pipelines/digits.toml --metrics-port 8003",
+    epilog="Example: ferry-trainer run digits.toml --metrics-port 8003",
 )
 
 PipelineFile = Annotated[Path, typer.Argument(help="The pipeline file (TOML).", metavar="PIPELINE.toml")]
@@ -78,7 +78,7 @@ def run(
     )
 
 
-@app.command(epilog="Example: ferry-trainer check deploy/pipelines/digits.toml -o json")
+@app.command(epilog="Example: ferry-trainer check digits.toml -o json")
 def check(
     pipeline_file: PipelineFile,
     *,
