@@ -79,6 +79,11 @@ class Authority:
             .not_valid_after(now + lasts)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+            # RFC 5280 asks for both, and Python from 3.13 does so too
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
         )
         return builder.sign(self._key, hashes.SHA256())
 

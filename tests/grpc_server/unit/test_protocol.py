@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,10 @@ def test_methods_have_the_same_paths_and_messages_as_tritons() -> None:
         ] == [True] * 3
 
 
+@pytest.mark.skipif(
+    not version("grpcio-tools").startswith("1.65."),
+    reason="another protoc than the lock file's writes other code",
+)
 def test_regenerating_gives_the_code_that_is_committed(tmp_path: Path) -> None:
     written = generate(ROOT, tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in written] == list(GENERATED)

@@ -19,7 +19,9 @@ def test_neither_overwrites_the_other(wheel: Path, tmp_path: Path, *, theirs_las
         # without its own requirements, which are gigabytes and no part of the question
         made.install(what, options=["--no-deps"] if what == NEIGHBOUR else [])
     assert works_or_says_what_is_missing(made.ferry("ferry-trainer", "--help")) == ""
-    code = "from importlib.util import find_spec as f; print(f('trainer').origin, f('ferryline.trainer').origin)"
+    code = (
+        "from importlib.util import find_spec as f; print(f('trainer').origin, f('ferryline.trainer').origin)"
+    )
     theirs, ours = map(Path, run(str(made.python), "-c", code).stdout.split())
     assert theirs.read_text() != ours.read_text()
     run(uv(), "pip", "uninstall", "--quiet", "--python", str(made.python), NEIGHBOUR)
