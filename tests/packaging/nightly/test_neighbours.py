@@ -22,7 +22,7 @@ def test_neither_overwrites_the_other(wheel: Path, tmp_path: Path, *, theirs_las
     code = (
         "from importlib.util import find_spec as f; print(f('trainer').origin, f('ferryline.trainer').origin)"
     )
-    theirs, ours = map(Path, run(str(made.python), "-c", code).stdout.split())
+    theirs, ours = map(Path, run(str(made.python), "-c", code, folder=tmp_path).stdout.split())
     assert theirs.read_text() != ours.read_text()
     run(uv(), "pip", "uninstall", "--quiet", "--python", str(made.python), NEIGHBOUR)
     assert works_or_says_what_is_missing(made.ferry("ferry-trainer", "--help")) == ""

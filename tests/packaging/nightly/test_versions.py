@@ -17,8 +17,14 @@ PYTHONS = ("3.11", "3.12", "3.13")
 # the extras whose libraries Flink's pins hold back, so without `flink` and `stack`; their unit tests go along
 # with the libraries that they import, but for Flink itself
 EXTRAS = "trainer,grpc,otel,client"
-OURS_TOO = ("fastavro", "httpx", "jgo", "pandas", "psutil", "pyarrow", "river")
-TOOLS = ("h2", "hypothesis", "pytest", "pytest-asyncio", "pytest-socket", "pytest-timeout", "grpcio-tools")
+OURS_TOO = ("fastavro", "httpx", "jgo", "pandas", "psutil", "pyarrow", "river", "ruamel.yaml")
+TOOLS = (
+    "grpcio-tools",
+    "h2",
+    "hypothesis",
+    "pytest",
+    *(f"pytest-{each}" for each in ("asyncio", "socket", "timeout", "xdist")),
+)
 # newer than in the lock file, which has the one that goes with Flink's grpcio
 TRITON = "tritonclient[grpc,http]"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ferryline.deploy.stack import cli
+from ferryline.deploy.stack.__main__ import main
 from ferryline.deploy.stack.cli_output import console
 from ferryline.deploy.stack.errors import StackBusyError
 from ferryline.deploy.stack.home import StackHome
@@ -32,7 +32,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr(sys, "argv", ["ferry-stack", *arguments])
         console.file = sys.stderr
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            main()
         out, err = capsys.readouterr()
         return stopped.value.code, out, err
 
