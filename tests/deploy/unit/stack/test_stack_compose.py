@@ -22,6 +22,11 @@ def test_containers_run_the_versions_the_stack_is_pinned_to(services: dict[str, 
     assert versions.FLINK_KAFKA_CONNECTOR.name in str(services["jobmanager"]["volumes"])
 
 
+def test_the_volume_of_models_is_that_of_the_former_name() -> None:
+    volumes = YAML(typ="safe").load(COMPOSE.read_text())["volumes"]
+    assert volumes == {"minio": {"name": "modelferry_minio"}}
+
+
 def test_containers_are_reached_from_this_machine_only(services: dict[str, Any]) -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports
