@@ -25,7 +25,7 @@ install: $(SYNCED) ## the environment in .venv, from the lock file
 
 $(UV):
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' || \
-	  { echo "error: Python 3.11 is needed and $(PYTHON) is another; run: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	  { echo "error: Python 3.11 or 3.12 is needed and $(PYTHON) is another; run: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@"$(PYTHON)" -m venv .tools || \
 	  { echo "error: this Python has no venv module; on Debian: apt-get install python3.11-venv" >&2; exit 2; }
 	@echo "installing uv $(UV_VERSION)"

@@ -95,7 +95,7 @@ def score(
 
 def main() -> None:
     """Run as a process."""
-    run_app(app, "ferryline.flink_scoring.job", needs=(Extra.FLINK,))
+    run_app(app, "ferryline.flink_scoring.job", needs=(Extra.FLINK, "pyflink", "kafka"))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,8 @@ from pydantic import ValidationError
 from ferryline.registry.documents import Dtype, Label, ModelFacts, Role, TensorSpec
 from ferryline.registry.errors import RefusedError
 
-_OURS, _FORMER = (
-    "ferryline.",
-    "modelferry.",
-)  # files written under the product's former name are read for ever
+_OURS = "ferryline."
+_FORMER = "modelferry."  # files that were written under the product's former name are read for ever
 ROLE_PROPERTY = f"{_OURS}role."
 CLASSES_PROPERTY = f"{_OURS}classes"
 FREE = -1

@@ -9,6 +9,7 @@ from ferryline.model_runtime.gate import Gate
 from ferryline.model_runtime.gate.settings import load_gate_limits
 from ferryline.registry.documents import GoldenRows, ModelFacts
 from ferryline.registry.extras import Extra, require_extra
+from ferryline.registry.systems import require_linux
 
 
 def inspect_model(data: bytes, golden: GoldenRows | None = None) -> ModelFacts:
@@ -21,7 +22,8 @@ def inspect_model(data: bytes, golden: GoldenRows | None = None) -> ModelFacts:
     Raises:
         RefusedError: a gate refuses it.
         GateUnavailableError: it could not be judged.
-        UsageError: a setting of the gate is wrong, or the extra that it needs is missing.
+        UsageError: a setting of the gate is wrong, the extra that it needs is missing, or this is not Linux.
     """
+    require_linux("judging a model")
     require_extra(Extra.RUNTIME, "judging a model")
     return Gate(load_gate_limits()).admit(data, golden)

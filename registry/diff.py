@@ -98,9 +98,12 @@ def load_weights_comparer(model_format: str = "onnx") -> WeightsComparer | None:
     Raises:
         MissingExtraError: what reads such files is not installed.
     """
-    require_extra(Extra.RUNTIME, "comparing weights")
     for point in entry_points(group=GROUP, name=model_format):
-        return cast("WeightsComparer", point.load())
+        try:
+            return cast("WeightsComparer", point.load())
+        except ModuleNotFoundError:
+            require_extra(Extra.RUNTIME, "comparing weights", ["numpy", "onnx"])
+            raise
     return None
 
 

@@ -40,13 +40,10 @@ MODULES: dict[Extra, tuple[str, ...]] = {
     Extra.FLINK: _FLINK,
     Extra.GRPC: _GRPC,
     Extra.CLIENT: ("grpc", "numpy", "google.protobuf"),
-    Extra.OTEL: (*_GRPC, "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
+    Extra.OTEL: (*_GRPC, "opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http"),
     Extra.STACK: tuple(dict.fromkeys((*_TRAINER, *_FLINK, *_GRPC, "httpx", "jgo", "psutil", "river"))),
 }
 """A Java and a Go, which the extra `stack` brings too, may also be the machine's."""
-
-
-_WITH_FLINK = (Extra.FLINK, Extra.STACK)
 
 
 class MissingExtraError(UsageError, ImportError):
@@ -54,7 +51,7 @@ class MissingExtraError(UsageError, ImportError):
 
 
 def require_extra(extra: Extra, what: str, modules: Sequence[str] = ()) -> None:
-    """Return when the packages of an extra are installed; nothing is imported.
+    """Return when the packages of an extra are installed. Only packages around a module are imported.
 
     Args:
         extra: which.
@@ -67,12 +64,12 @@ def require_extra(extra: Extra, what: str, modules: Sequence[str] = ()) -> None:
     missing = [module for module in modules or MODULES[extra] if not _is_installed(module)]
     if missing:
         more = f" and {len(missing) - 1} more, which are" if len(missing) > 1 else ", which is"
-        raise MissingExtraError(f"{what} needs {missing[0]}{more} missing; {how_to_install(extra)}")
+        raise MissingExtraError(f"{what} needs {missing[0]}{more} missing; {how_to_install(extra, missing)}")
 
 
-def how_to_install(extra: Extra) -> str:
-    """Returns what a person does who lacks an extra, as the end of a sentence."""
-    if extra in _WITH_FLINK and sys.version_info[:2] > NEWEST_PYTHON_OF_FLINK:
+def how_to_install(extra: Extra, missing: Sequence[str] = ()) -> str:
+    """Returns what a person does who lacks modules of an extra, as the end of a sentence."""
+    if "pyflink" in missing and sys.version_info[:2] > NEWEST_PYTHON_OF_FLINK:
         newest, here = (".".join(map(str, each)) for each in (NEWEST_PYTHON_OF_FLINK, sys.version_info[:2]))
         return f"use a Python up to {newest}, which Flink needs (this is {here})"
     return f"run: pip install '{DISTRIBUTION}[{extra}]'"
@@ -80,6 +77,7 @@ def how_to_install(extra: Extra) -> str:
 
 def _is_installed(module: str) -> bool:
     try:
-        return find_spec(module) is not None
+        found = find_spec(module)
     except ModuleNotFoundError:  # a package around it is missing
         return False
+    return found is not None and found.origin is not None  # a folder of that name has no origin

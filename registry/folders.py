@@ -1,14 +1,15 @@
 """The folders in which a user's programs keep things, and how those of the former name become them.
 
 The product was called Modelferry. A folder of that name is moved when a program first asks for its kind,
-and a link takes its place: programs that still run and settings that name a path in it go on. The move is one
-rename, so a crash leaves the old folder or the new one, and the next start makes up for the link.
+and a relative link takes its place: programs that still run and settings that name a path in it go on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,8 @@ FORMER = "modelferry"
 
 Kind = Literal["cache", "config", "data", "state"]
 
+_said: set[str] = set()
+
 
 def user_folder(kind: Kind) -> Path:
     """Returns the user's folder of a kind, which need not exist.
@@ -24,17 +27,13 @@ def user_folder(kind: Kind) -> Path:
     One of the former name is moved, which is said on standard error.
     """
     folder, former = _named(APPLICATION, kind), _named(FORMER, kind)
-    _finish_link(folder, former)
-    if not os.path.lexists(former) or _is_link_to(former, folder):
-        return folder
-    if not os.path.lexists(folder):
-        return _move(folder, former)
-    if kind != "cache":
-        _say(
-            f"{former} and {folder} exist both, and only the second is used; "
-            "move into it what you need from the first, and remove the first"
-        )
-    return folder
+    used, note = adopt(folder, former)
+    if note:
+        _say(note)
+    elif kind != "cache" and _are_two(folder, former):
+        _say(f"{former} and {folder} both exist, and only the second is used; move into it what you need, "
+             "and remove the first")  # fmt: skip
+    return used
 
 
 def default_store() -> str:
@@ -43,8 +42,64 @@ def default_store() -> str:
 
 
 def former_store(store: str) -> str | None:
-    """Returns the URL that the default store had under the former name; None where `store` is another."""
-    return _store_in(_named(FORMER, "data")) if store == _store_in(_named(APPLICATION, "data")) else None
+    """Returns the URL that the default store had before its folder was moved, or None for any other store."""
+    folder, former = _named(APPLICATION, "data"), _named(FORMER, "data")
+    return _store_in(former) if store == _store_in(folder) and _is_link_to(former, folder) else None
+
+
+def adopt(folder: Path, former: Path) -> tuple[Path, str]:
+    """Moves a folder beside itself if it exists under its former name only, and leaves a link.
+
+    The move is one rename under a lock. A crash leaves the old folder or the new one, and whoever asks next
+    makes up for the link.
+
+    Returns:
+        The folder to use, which is the former one where that cannot be moved; and what to say, or nothing.
+    """
+    link = former.with_name(f"{former.name}.link")
+    if folder.parent != former.parent or _is_link_to(former, folder):
+        return folder, ""
+    if not former.is_dir() and not os.path.lexists(link):
+        return folder, ""
+    try:
+        with _alone_in(folder.parent):
+            return folder, _move(folder, former, link)
+    except OSError as error:
+        if os.path.lexists(folder):
+            return folder, ""
+        return former, f"{former} stays in use: it cannot be moved to {folder} ({error.strerror})"
+
+
+def _move(folder: Path, former: Path, link: Path) -> str:
+    note = ""
+    if former.is_dir() and not os.path.lexists(folder):
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.name, target_is_directory=True)
+        try:
+            former.rename(folder)
+        except OSError:
+            link.unlink()
+            raise
+        note = f"moved {former} to {folder}, and left a link"
+    if link.is_symlink() and not os.path.lexists(former):
+        link.rename(former)
+    return note
+
+
+@contextlib.contextmanager
+def _alone_in(parent: Path) -> Iterator[None]:
+    """Keeps other programs from moving folders in `parent` until the block ends."""
+    if sys.platform == "win32":  # no release that ran there had the former name
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _named(name: str, kind: Kind) -> Path:
@@ -57,38 +112,24 @@ def _store_in(data: Path) -> str:
     return (data / "registry").absolute().as_uri()
 
 
-def _move(folder: Path, former: Path) -> Path:
-    link = _prepared_link(former)
-    try:
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder, target_is_directory=True)
-        former.rename(folder)
-    except OSError as error:
-        if os.path.lexists(folder):  # another program moved it
-            return folder
-        _say(f"{former} stays in use: it cannot be moved to {folder} ({error.strerror})")
-        return former
-    _say(f"moved {former} to {folder}, and left a link")
-    _finish_link(folder, former)
-    return folder
-
-
-def _finish_link(folder: Path, former: Path) -> None:
-    link = _prepared_link(former)
-    try:
-        if link.is_symlink() and folder.is_dir() and not os.path.lexists(former):
-            link.rename(former)
-    except OSError:
-        return  # another program did
-
-
-def _prepared_link(former: Path) -> Path:
-    return former.with_name(f"{former.name}.link")
-
-
 def _is_link_to(link: Path, folder: Path) -> bool:
-    return link.is_symlink() and link.readlink() == folder
+    return link.is_symlink() and _are_one(link, folder)
+
+
+def _are_two(folder: Path, former: Path) -> bool:
+    return folder.is_dir() and former.is_dir() and not _are_one(folder, former)
+
+
+def _are_one(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"note: {text}\n")
+    if text not in _said and sys.stderr is not None:
+        _said.add(text)
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it
+            sys.stderr.write(f"note: {text}\n")
+            sys.stderr.flush()

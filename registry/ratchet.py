@@ -12,7 +12,6 @@ one, and any number of processes may share it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
@@ -26,7 +25,7 @@ import orjson
 
 from ferryline.registry.digests import hex_of
 from ferryline.registry.errors import BrokenChainError, UsageError
-from ferryline.registry.folders import former_store
+from ferryline.registry.folders import adopt, former_store
 from ferryline.registry.stores.folder import sync_folder
 
 _STORE_DIGITS = 16
@@ -170,7 +169,7 @@ class Ratchet:
 
 
 def _lock(descriptor: int) -> None:
-    """Waits for a lock that ends with the descriptor."""
+    """Waits for a lock that ends with the descriptor; on Windows ten seconds at most."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -185,10 +184,7 @@ def _marks_of(ratchet: Path, store: str) -> Path:
     """Returns the folder of a store's marks, those of the default store from before its URL had this name."""
     folder = ratchet / _short(store)
     former = former_store(store)
-    if former is not None and not folder.exists():
-        with contextlib.suppress(OSError):  # there are none, or another program moved them
-            (ratchet / _short(former)).rename(folder)
-    return folder
+    return folder if former is None else adopt(folder, ratchet / _short(former))[0]
 
 
 def _short(store: str) -> str:

@@ -9,6 +9,7 @@ import structlog
 from ferryline.model_runtime.gate import Gate, load_gate_limits
 from ferryline.registry.opening import open_registry
 from ferryline.registry.settings import Settings
+from ferryline.registry.systems import require_linux
 from ferryline.streams.pipeline import Pipeline
 from ferryline.trainer.delivery import Delivery
 from ferryline.trainer.errors import StateUnusableError
@@ -36,6 +37,7 @@ def run_trainer(
     Raises:
         FerryError: as the parts raise at the start; once it runs, only the state file and the end can.
     """
+    require_linux("ferry-trainer run")
     log = structlog.get_logger().bind(pipeline=pipeline.name)
     registry = open_registry(settings)
     state = StateFile(settings.state / _STATE_FOLDER, pipeline)

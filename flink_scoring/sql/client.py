@@ -85,7 +85,8 @@ def find_client(environ: Mapping[str, str]) -> Path:
     program = home / "bin" / "sql-client.sh"
     if not program.is_file():
         raise UsageError(
-            f"no Flink in {home}: let FLINK_HOME name a whole one, or {how_to_install(Extra.FLINK)}"
+            f"no Flink in {home}: let FLINK_HOME name a whole one, or "
+            f"{how_to_install(Extra.FLINK, ['pyflink'])}"
         )
     libraries = (environ.get("FLINK_OPT_DIR") or home / "opt", environ.get("FLINK_LIB_DIR") or home / "lib")
     if not any(any(Path(folder).glob(_GATEWAY)) for folder in libraries):
@@ -118,7 +119,7 @@ def _flink_home(environ: Mapping[str, str]) -> Path:
         return Path(given)
     spec = importlib.util.find_spec("pyflink")
     if spec is None or spec.origin is None:
-        raise UsageError(f"no Flink: let FLINK_HOME name one, or {how_to_install(Extra.FLINK)}")
+        raise UsageError(f"no Flink: let FLINK_HOME name one, or {how_to_install(Extra.FLINK, ['pyflink'])}")
     return Path(spec.origin).parent
 
 

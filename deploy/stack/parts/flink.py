@@ -112,7 +112,7 @@ def find_distribution() -> Path:
     spec = importlib.util.find_spec("pyflink")
     if spec is None or spec.origin is None:
         raise MissingToolError(
-            f"no Flink: choose parts with --only kafka,minio, or {how_to_install(Extra.STACK)}"
+            f"no Flink: choose parts with --only kafka,minio, or {how_to_install(Extra.STACK, ['pyflink'])}"
         )
     return Path(spec.origin).parent
 

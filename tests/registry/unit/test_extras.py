@@ -23,7 +23,7 @@ MODULE_OF = {
     "grpcio-reflection": "grpc_reflection",
     "kafka-python": "kafka",
     "opentelemetry-exporter-otlp-proto-http": "opentelemetry.exporter.otlp.proto.http",
-    "opentelemetry-sdk": "opentelemetry.sdk",
+    "opentelemetry-sdk": "opentelemetry.sdk.trace",
     "prometheus-client": "prometheus_client",
     "protobuf": "google.protobuf",
     "pysimdjson": "simdjson",
@@ -74,9 +74,19 @@ def test_what_is_missing_is_said_in_a_line_with_the_remedy(monkeypatch: pytest.M
 
 def test_where_flink_cannot_be_installed_no_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "NEWEST_PYTHON_OF_FLINK", (3, 9))
-    told = how_to_install(Extra.FLINK)
+    told = how_to_install(Extra.FLINK, ["numpy", "pyflink"])
     assert (
         told
         == f"use a Python up to 3.9, which Flink needs (this is {'.'.join(map(str, sys.version_info[:2]))})"
     )
+    assert how_to_install(Extra.FLINK, ["kafka"]) == "run: pip install 'ferryline[flink]'"
     assert how_to_install(Extra.GRPC) == "run: pip install 'ferryline[grpc]'"
+
+
+def test_a_folder_that_has_the_name_of_a_module_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder_of_the_user").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingExtraError, match="needs folder_of_the_user, which is missing"):
+        require_extra(Extra.TRAINER, "ferry-trainer", ["folder_of_the_user"])

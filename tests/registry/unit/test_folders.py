@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from ferryline.registry import folders
 from ferryline.registry.folders import default_store, former_store, user_folder
 
 
@@ -52,15 +50,51 @@ def test_a_link_of_the_users_own_goes_on_leading_where_it_led(home: Path, tmp_pa
     assert (home / "modelferry").samefile(elsewhere)
 
 
-def test_two_folders_are_left_alone_and_said(
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_what_is_no_folder_is_left_alone(home: Path, kind: str) -> None:
+    if kind == "file":
+        (home / "modelferry").write_text("not ours")
+    else:
+        (home / "modelferry").symlink_to("nowhere")
+    assert user_folder("state") == home / "ferryline"
+    assert [path.name for path in home.iterdir()] == ["modelferry"]
+
+
+def test_a_home_that_is_moved_keeps_its_link(
+    home: Path, former: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user_folder("state")
+    moved = home.with_name(f"{home.name}-moved")
+    home.rename(moved)
+    monkeypatch.setenv("XDG_STATE_HOME", str(moved))
+    assert user_folder("state") == moved / "ferryline"
+    assert (moved / former.name / "kept").exists()
+
+
+def test_two_folders_are_left_alone_and_said_once(
     home: Path, former: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / "ferryline").mkdir()
-    assert user_folder("data") == home / "ferryline"
-    assert f"{former} and {home / 'ferryline'} exist both" in capsys.readouterr().err
+    for _ in range(2):
+        assert user_folder("data") == home / "ferryline"
+    assert capsys.readouterr().err.count(f"{former} and {home / 'ferryline'} both exist") == 1
     assert (former / "kept").exists()
     assert user_folder("cache") == home / "ferryline"
+    assert former_store(default_store()) is None  # they are two places
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("stderr", [None, "closed"])
+def test_a_message_that_nobody_reads_stops_nothing(
+    home: Path, former: Path, monkeypatch: pytest.MonkeyPatch, stderr: str | None
+) -> None:
+    class Closed:
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", None if stderr is None else Closed())
+    assert user_folder("data") == home / "ferryline"
+    assert former.samefile(home / "ferryline")
 
 
 def test_a_folder_that_cannot_be_moved_stays_in_use(
@@ -73,7 +107,7 @@ def test_a_folder_that_cannot_be_moved_stays_in_use(
     assert user_folder("data") == former
     assert default_store() == (former / "registry").as_uri()
     assert "cannot be moved" in capsys.readouterr().err
-    assert not (home / "ferryline").exists()
+    assert [path.name for path in home.iterdir()] == ["modelferry"]
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2])
@@ -106,23 +140,7 @@ def test_a_crash_at_any_step_is_made_up_for(
     assert {path.name for path in home.iterdir()} == {"ferryline", "modelferry"}
 
 
-def test_whoever_is_second_takes_what_the_first_moved(
-    home: Path, former: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rename = Path.rename
-
-    def is_late(self: Path, target: Path) -> Path:
-        if self == former and not former.is_symlink():
-            rename(former, home / "ferryline")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", is_late)
-    assert user_folder("state") == home / "ferryline"
-    assert (home / "ferryline" / "kept").exists()
-
-
-def test_only_the_default_store_had_another_url(home: Path) -> None:
+def test_the_default_store_had_another_url_where_its_folder_was_moved(home: Path, former: Path) -> None:
     assert former_store("s3://models") is None
-    assert former_store(default_store()) == (home / "modelferry" / "registry").as_uri()
-    assert folders.APPLICATION in default_store()
-    assert os.path.lexists(home)
+    assert former_store((home / "ferryline" / "registry").as_uri()) is None
+    assert former_store(default_store()) == (former / "registry").as_uri()

@@ -8,11 +8,13 @@ import pytest
 
 from ferryline.registry.errors import BrokenChainError
 from ferryline.registry.opening import open_registry
-from ferryline.registry.ratchet import Ratchet
+from ferryline.registry.ratchet import Mark, Ratchet
 from ferryline.registry.settings import load_settings
 from tests.registry.ferry import Ferry
 from tests.support import former_release
 from tests.support.former_release import Home
+
+OTHER = "sha256:" + 64 * "0"
 
 
 @pytest.fixture
@@ -42,8 +44,22 @@ def test_a_mark_still_keeps_an_older_log_away(home: Home) -> None:
         again.require(again.mark(), registry.channel("digits", "production").head(), lambda _: "")
 
 
-def test_marks_are_moved_with_the_store_and_not_doubled(home: Home) -> None:
+def test_whoever_names_the_former_url_has_the_same_marks(home: Home) -> None:
     settings = load_settings()
-    for _ in range(2):
-        Ratchet(settings.state, settings.store, "digits", "production")
-    assert len(list((home.present("state") / "ratchet").iterdir())) == 1
+    former = (home.former("data") / "registry").as_uri()
+    running = Ratchet(settings.state, former, "digits", "production")  # of the last release
+    Ratchet(settings.state, settings.store, "digits", "production").advance(Mark(3, OTHER))
+    assert running.mark() == Mark(3, OTHER)
+    running.advance(Mark(4, OTHER))
+    for url in (former, settings.store):
+        assert Ratchet(settings.state, url, "digits", "production").mark() == Mark(4, OTHER)
+
+
+def test_another_store_at_the_default_place_does_not_get_the_marks(home: Home) -> None:
+    home.present("data").mkdir()
+    settings = load_settings()
+    assert Ratchet(settings.state, settings.store, "digits", "production").mark() is None
+    former = (home.former("data") / "registry").as_uri()
+    mark = Ratchet(settings.state, former, "digits", "production").mark()
+    assert mark is not None
+    assert mark.generation == former_release.VERSION

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ferryline.deploy.stack import cli, process
+from ferryline.deploy.stack import process
+from ferryline.deploy.stack.__main__ import main
 from ferryline.deploy.stack.cli_output import console
 from ferryline.deploy.stack.home import StackHome
 from ferryline.deploy.stack.state import StackState, save_state
@@ -37,6 +38,6 @@ def test_down_ends_what_a_crashed_up_had_not_recorded(
     monkeypatch.setattr(sys, "argv", ["ferry-stack", "down"])
     console.file = sys.stderr
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main()
     assert ended.value.code == 0
     assert not process.is_alive(orphan)
