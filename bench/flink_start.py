@@ -29,6 +29,7 @@ from bench.measure import alternate, compare, parse_arguments, report
 from ferryline.deploy.stack.home import cache_folder
 from ferryline.streams.kafka import ensure_topics
 
+JOB = "ferryline.flink_scoring.job"
 RECORDS = 100
 DEADLINE = 300.0
 SETTLE = 3.0
@@ -43,11 +44,13 @@ class Contender:
         programs: the folder of its commands.
         environ: the variables that they need for this stack.
         home: the stack's folder.
+        job: the module of its scoring job.
     """
 
     programs: Path
     environ: dict[str, str]
     home: Path
+    job: str = JOB
 
     def call(self, name: str, *arguments: str) -> str:
         """Run a command to its end; returns its standard output."""
@@ -71,7 +74,7 @@ class Contender:
             file.flush()
             time.sleep(SETTLE)  # the workers of the job before are still going down
             began = time.monotonic()
-            run = ["flink", "run", "-d", "-pym", "ferryline.flink_scoring.job", "--pipeline", file.name]
+            run = ["flink", "run", "-d", "-pym", self.job, "--pipeline", file.name]
             told = self.call("ferry-stack", *run, "--guarantee", "at-least-once")
         _read_one(kafka, f"{name}.out")
         seconds = time.monotonic() - began
@@ -91,14 +94,15 @@ def main() -> None:
     """Measure in turns and print the comparison."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--peer", type=Path, help="the checkout of another release")
+    parser.add_argument("--peer-job", default=JOB, help="the module of its job, where that is another")
     peer, rest = parser.parse_known_args()
     sys.argv[1:] = rest
     arguments = parse_arguments(__doc__)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stacks:
         root, bare = Path(folder), {} if peer.peer else _cache_without_archives(Path(folder) / "cache")
         programs = peer.peer.absolute() / ".venv" / "bin" if peer.peer else Path(sys.executable).parent
-        ours = stacks.enter_context(_running(Path(sys.executable).parent, root / "ours", {}))
-        limit = stacks.enter_context(_running(programs, root / "limit", bare))
+        ours = stacks.enter_context(_running(Path(sys.executable).parent, root / "ours", {}, JOB))
+        limit = stacks.enter_context(_running(programs, root / "limit", bare, peer.peer_job))
         pairs = alternate(
             ours.seconds_to_first_record, limit.seconds_to_first_record, rounds=3 if arguments.quick else 7
         )
@@ -107,15 +111,15 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def _running(programs: Path, home: Path, more: dict[str, str]) -> Iterator[Contender]:
+def _running(programs: Path, home: Path, more: dict[str, str], job: str) -> Iterator[Contender]:
     environ = {**os.environ, "FERRY_STACK_HOME": str(home), **more}
     home.mkdir()
-    contender = Contender(programs, environ, home)
+    contender = Contender(programs, environ, home, job)
     try:
         contender.call("ferry-stack", "up")
         lines = re.findall(r"export (\w+)=(.*)", contender.call("ferry-stack", "env"))
         exported = {key: value.strip("'") for key, value in lines}
-        ready = Contender(programs, environ | exported, home)
+        ready = Contender(programs, environ | exported, home, job)
         model = home / "model.onnx"
         model.write_bytes(train())
         ready.call("ferry", "publish", MODEL, str(model), "--promote")

@@ -96,7 +96,8 @@ def test_the_clients_own_options_reach_it_whole_and_in_order(passed: list[str]) 
     command = typer.main.get_command(cli.app)
     context = command.make_context("ferry-sql", ["-e", "SELECT 1", *passed, "-f", "x.sql", "-eSELECT 2"])
     assert context.args == passed
-    assert (context.params["execute"], context.params["file"]) == (["SELECT 1", "SELECT 2"], Path("x.sql"))
+    # an older typer leaves some values for the command to convert
+    assert [*context.params["execute"], str(context.params["file"])] == ["SELECT 1", "SELECT 2", "x.sql"]
 
 
 def test_statements_are_ended_once() -> None:
