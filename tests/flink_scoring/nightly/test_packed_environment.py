@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,19 +14,17 @@ import pytest
 
 from ferryline.deploy.stack.local import LocalStack
 from tests.flink_scoring.harness import ScoringJob, digit, make_job
+from tests.packaging.wheels import build_wheel, uv
 
-ROOT = Path(__file__).parents[3]
 UNUSED = ("lib", "opt", "examples", "plugins")  # Flink's own jars, which the cluster has
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     """The environment as the document says."""
-    uv = shutil.which("uv", path=f"{ROOT / '.tools' / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}")
-    if uv is None:
-        pytest.skip("needs uv, on the path or in .tools/bin, where make puts it")
-    _run(uv, "venv", "-q", "--relocatable", "--python", sys.executable, "env", folder=tmp_path)
-    _run(uv, "pip", "install", "-q", "--python", "env", f"{ROOT}[flink]", folder=tmp_path)
+    _run(uv(), "venv", "-q", "--relocatable", "--python", sys.executable, "env", folder=tmp_path)
+    wheel = build_wheel(tmp_path / "dist")
+    _run(uv(), "pip", "install", "-q", "--python", "env", f"{wheel}[flink]", folder=tmp_path)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for name in UNUSED:
         packages = tmp_path / "env" / "lib" / version / "site-packages"
