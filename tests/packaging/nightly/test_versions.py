@@ -48,9 +48,8 @@ def test_the_unit_tests_pass(tmp_path: Path, version: str, resolution: str) -> N
     options = ["--resolution", resolution, "--only-binary", ":all:", "--no-binary", "ferryline"]
     made.install(f"{ROOT}[{EXTRAS}]", options=options)
     made.install(*OURS_TOO, *TOOLS, TRITON, options=["--no-binary", "jgo"])
-    ignored = [f"--ignore={folder}" for folder in ("tests/packaging",)]
     done = run(
-        str(made.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *ignored,
+        str(made.python), "-m", "pytest", "-q", "-p", "no:cacheprovider",
         # other libraries than the lock file's may deprecate what is used here
         "-W", "default", *sorted(str(each) for each in ROOT.glob("tests/*/unit")),
         folder=ROOT, environ=dict(os.environ), status=None,
