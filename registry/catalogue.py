@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from ferryline.registry import garbage, keys
@@ -19,9 +20,10 @@ from ferryline.registry.documents import (
     TrainingRecord,
     utc_now,
 )
+from ferryline.registry.errors import DigestMismatchError, RefusedError, UntrustedAnswerError
 from ferryline.registry.names import DEFAULT_CHANNEL, ModelReference, is_name, require_name
 from ferryline.registry.refusals import Refusals
-from ferryline.registry.rules import Change
+from ferryline.registry.rules import Change, require_expected
 from ferryline.registry.signing.seal import UNSEALED, Seal
 from ferryline.registry.stores import Store, open_store
 from ferryline.registry.versions import Versions
@@ -96,20 +98,24 @@ class Registry:
 
         Args:
             reference: what was named.
-            trusted: whether someone trusted must vouch for it; to look at it, nobody need.
+            trusted: whether it is to be used, so that the channel must name this very manifest and someone
+                trusted must vouch for both; to look at it, nobody need.
 
         Raises:
             NotFoundError: there is no such model, version or channel.
+            DigestMismatchError: it is to be used, and its manifest is not the one that the channel names.
             RefusedError: nobody trusted vouches for the version, or for what the channel serves (gate
                 `signature`).
         """
         seal = self.seal if trusted else UNSEALED
-        version = reference.version
-        if version is None:
+        if reference.version is not None:
+            manifest = self.versions(reference.model).get(reference.version)
+        else:
             head = self.channel(reference.model, reference.channel_or_default).require_head()
             seal.require(head)
-            version = head.version
-        manifest = self.versions(reference.model).get(version)
+            manifest = self.versions(reference.model).get(head.version)
+            if trusted:
+                _require_named(manifest, head)
         seal.require(manifest)
         return manifest
 
@@ -179,17 +185,27 @@ class Registry:
 
         While a canary runs, going back takes the canary back and leaves the version that serves the rest.
 
+        What served this channel before may serve again, whatever its contract; any other version must have
+        the contract of the one that serves.
+
         Raises:
             NotFoundError: nothing served before, or there is no version `to`.
-            RefusedError: the file of the version is gone (gate `blob`).
+            RefusedError: the file of the version is gone (gate `blob`); or `to` never served here, and its
+                contract is another (gate `contract`).
             ConflictError: someone else was first, or `expect` does not hold.
         """
         target = self.channel(model, channel)
         head = target.require_head()
+        require_expected(head, expect, channel=str(target))
         version = target.rollback_version(head) if to is None else to
-        # what served before may serve again, whatever its contract
-        change = Change(Operation.ROLLBACK, version, expect=expect, contract_change=True)
-        return self._write(target, head, change, reason, dry_run=dry_run)
+        change = Change(Operation.ROLLBACK, version, expect=expect, contract_change=to is None)
+        try:
+            return self._write(target, head, change, reason, dry_run=dry_run)
+        except RefusedError as error:
+            # only a contract that differs is worth reading the history for
+            if error.gate != "contract" or not _has_served(target, version):
+                raise
+        return self._write(target, head, replace(change, contract_change=True), reason, dry_run=dry_run)
 
     def hold(self, model: str, channel: str = DEFAULT_CHANNEL, *, reason: str = "") -> ChannelEntry:
         """Refuse automatic promotions of `channel` until it is released."""
@@ -221,6 +237,23 @@ class Registry:
 
     def _any(self, prefix: str) -> bool:
         return next(iter(self.store.list(prefix)), None) is not None
+
+
+def _require_named(manifest: Manifest, head: ChannelEntry) -> None:
+    if (manifest.digest, manifest.blob.digest) != (head.manifest_digest, head.blob_digest):
+        raise DigestMismatchError(
+            f"the manifest of {head.model}@{head.version} is not the one that generation {head.generation} "
+            f"of {head.model}:{head.channel} names: the store was altered or restored in part. "
+            "Bring the manifest back from a backup, or promote a version that you trust"
+        )
+
+
+def _has_served(channel: Channel, version: int) -> bool:
+    """Whether `version` is known to have served all of `channel` before."""
+    try:
+        return any(entry.version == version for entry in channel.history())
+    except UntrustedAnswerError:  # nobody knows, so it is judged like any other version
+        return False
 
 
 def _newly_named(entry: ChannelEntry, head: ChannelEntry | None) -> dict[str, int]:

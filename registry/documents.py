@@ -135,7 +135,10 @@ class Blob(Record):
 
 
 class Signature(Record):
-    """Who vouches for a document: `value` is base64, over the domain tag and all fields but this one."""
+    """Who vouches for a document: `value` is base64, over the domain tag and all fields but this one.
+
+    The signature does not cover itself, so all three fields and no other must be written, or it is refused.
+    """
 
     key_id: str
     algorithm: Literal["ed25519"] = "ed25519"

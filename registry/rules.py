@@ -9,6 +9,7 @@
   runs it takes back the canary and nothing else.
 - Going back undoes: after promotions of 1, 2, 3 the first rollback leads to 2 and the second to 1. For that,
   each entry names the generation that undoing it leads to, so going back reads two entries and not the log.
+- A rollback takes back what served, wherever it leads: the way back from it never begins with that.
 """
 
 from __future__ import annotations
@@ -70,11 +71,7 @@ def decide(head: ChannelEntry | None, change: Change, *, channel: str) -> Decisi
         UsageError: the canary is no second version, or its share is no share.
     """
     generation = head.generation if head else 0
-    if change.expect is not None and change.expect != generation:
-        raise ConflictError(
-            f"{channel} is at generation {generation}, not {change.expect}: someone else was first. "
-            f"Look at it with `ferry history {channel}` and decide again"
-        )
+    require_expected(head, change.expect, channel=channel)
     _require_passage(head, change, channel=channel)
     if change.replaces_all:
         return Decision(generation + 1, _named(change), held=False)
@@ -86,6 +83,20 @@ def decide(head: ChannelEntry | None, change: Change, *, channel: str) -> Decisi
         return Decision(generation + 1, _named(change), held=True)
     held = change.operation is Operation.HOLD
     return Decision(generation + 1, head.version, held=held, canary=running_canary(head))
+
+
+def require_expected(head: ChannelEntry | None, expect: int | None, *, channel: str) -> None:
+    """Return if a channel is at the generation `expect`, or None is expected.
+
+    Raises:
+        ConflictError: it is not.
+    """
+    generation = head.generation if head else 0
+    if expect not in {None, generation}:
+        raise ConflictError(
+            f"{channel} is at generation {generation}, not {expect}: someone else was first. "
+            f"Look at it with `ferry history {channel}` and decide again"
+        )
 
 
 def _require_passage(head: ChannelEntry | None, change: Change, *, channel: str) -> None:
@@ -134,13 +145,16 @@ def undo_generation(
     Args:
         head: the newest entry.
         decision: what the next one says.
-        restored: for a rollback, the entry that it goes back to, where the channel can still go back to it.
+        restored: for a rollback, the entry that it goes back to, None where its version is not on the way
+            back; then the way back stays what it was, without the head.
     """
     if head is None:
         return None
     if restored is not None:
         return restored.undoes_to
-    return head.undoes_to if decision.version == head.version else head.generation
+    # what is held and another version is a rollback: the head was taken back, and is no step of the way back
+    keeps_way_back = decision.held or decision.version == head.version
+    return head.undoes_to if keeps_way_back else head.generation
 
 
 def restored_entry(chain: Iterable[ChannelEntry], version: int) -> ChannelEntry | None:

@@ -43,4 +43,6 @@ class Signer:
         if content is None:
             raise ValueError(f"the encoding of this {document.kind} is not canonical")
         value = base64.b64encode(self._key.sign(content)).decode()
-        return document.model_copy(update={"signature": Signature(key_id=self.key_id, value=value)})
+        # a default is left out of what counts as written, and a signature without its algorithm is refused
+        signature = Signature(key_id=self.key_id, algorithm="ed25519", value=value)
+        return document.model_copy(update={"signature": signature})

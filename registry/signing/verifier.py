@@ -100,8 +100,9 @@ def _matches(key: TrustedKey, signature: Signature, content: bytes) -> bool:
         value = base64.b64decode(signature.value, validate=True)
     except (binascii.Error, ValueError):
         return False
-    # the signature does not cover itself: one form of it only, and nothing beside it
-    if base64.b64encode(value).decode() != signature.value or signature.model_extra:
+    # the signature does not cover itself: one form of it only, nothing left out and nothing beside it
+    is_whole = signature.model_fields_set == {"key_id", "algorithm", "value"}
+    if base64.b64encode(value).decode() != signature.value or not is_whole:
         return False
     try:
         Ed25519PublicKey.from_public_bytes(key.raw).verify(value, content)

@@ -95,6 +95,53 @@ def test_a_chain_of_entries_says_what_happened(registry: Registry) -> None:
     assert entries[0].previous is None
 
 
+def test_what_was_taken_back_is_no_step_of_the_way_back(registry: Registry) -> None:
+    publish(registry, 3)
+    registry.promote("digits", 1)
+    registry.promote("digits", 2, reason="bad")
+    gone_to = registry.rollback("digits", to=3, reason="2 is bad, and 3 was good elsewhere")
+    assert [entry.version for entry in registry.channel("digits").undo_chain(gone_to)] == [1]
+    assert registry.rollback("digits").version == 1
+
+
+def test_a_rollback_to_what_never_served_here_asks_for_the_contract(registry: Registry) -> None:
+    publish(registry, 2)
+    other = registry.publish("digits", b"another model", facts(5)).version
+    registry.promote("digits", 1)
+    registry.promote("digits", 2)
+    with pytest.raises(RefusedError, match="cannot take the place of 2 on digits:production") as refused:
+        registry.rollback("digits", to=other)
+    assert refused.value.gate == "contract"
+    assert registry.channel("digits").require_head().version == 2
+    assert registry.rollback("digits", to=1).contract_change is False
+
+
+def test_a_rollback_to_what_served_here_passes_whatever_its_contract(registry: Registry) -> None:
+    publish(registry)
+    other = registry.publish("digits", b"another model", facts(5)).version
+    for version in (other, 1, other, 1):
+        registry.promote("digits", version, allow_contract_change=True)
+    assert registry.rollback("digits", to=other).contract_change is True
+    registry.rollback("digits", to=1)  # off the way back by now: the last entry that named it was taken back
+    assert registry.channel("digits").require_head().version == 1
+
+
+def test_a_channel_whose_version_has_another_manifest_than_it_names_is_not_taken(
+    registry: Registry,
+) -> None:
+    publish(registry, 2)
+    registry.promote("digits", 1)
+    for trusted in (True, False):
+        assert registry.resolve(ModelReference.parse("digits"), trusted=trusted).version == 1
+    key = "models/digits/versions/0000000001.json"
+    other = registry.versions("digits").get(2).model_copy(update={"version": 1})
+    registry.store.put(key, other.encode())
+    with pytest.raises(DigestMismatchError, match="generation 1 of digits:production names"):
+        registry.resolve(ModelReference.parse("digits:production"), trusted=True)
+    assert registry.resolve(ModelReference.parse("digits:production")).blob == other.blob  # to look at it
+    assert registry.resolve(ModelReference.parse("digits@1")).blob == other.blob
+
+
 def test_rollback_to_a_version_and_its_limits(registry: Registry) -> None:
     publish(registry, 3)
     with pytest.raises(NotFoundError):

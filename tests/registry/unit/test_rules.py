@@ -36,7 +36,9 @@ P, R, H, L = Operation.PROMOTE, Operation.ROLLBACK, Operation.HOLD, Operation.RE
         ([(P, 1), (P, 2), (P, 3), (R, 2), (R, 1)], [1]),
         ([(P, 1), (P, 2), (H, 2), (L, 2)], [1, 2]),
         ([(P, 1), (P, 2), (P, 3), (R, 1), (P, 4)], [1, 4]),
-        ([(P, 2), (R, 1)], [2, 1]),
+        ([(P, 2), (R, 1)], [1]),
+        ([(P, 1), (P, 2), (R, 3)], [1, 3]),
+        ([(P, 1), (P, 2), (R, 3), (R, 1)], [1]),
         ([(P, 1), (P, 2), (P, 1)], [1, 2, 1]),
     ],
 )
@@ -77,6 +79,8 @@ def plain_stack(log: list[ChannelEntry]) -> list[int]:
         if item.operation is R and item.version in stack:
             while stack[-1] != item.version:
                 stack.pop()
+        elif item.operation is R:
+            stack[-1:] = [item.version]
         elif not stack or stack[-1] != item.version:
             stack.append(item.version)
     return stack

@@ -195,6 +195,15 @@ def test_a_key_written_twice_is_refused() -> None:
         verifier(MINE).require(ChannelEntry.decode(forged, key="k"), what="it")
 
 
+def test_a_signature_that_leaves_its_algorithm_out_is_refused() -> None:
+    stored = MINE.signer.sign(entry()).encode()
+    other_form = stored.replace(b'"algorithm":"ed25519",', b"")
+    assert other_form != stored
+    with pytest.raises(RefusedError, match="does not match"):
+        verifier(MINE).require(ChannelEntry.decode(other_form, key="k"), what="it")
+    verifier(MINE).require(ChannelEntry.decode(stored, key="k"), what="it")
+
+
 def test_the_signature_of_a_manifest_fits_no_channel_entry() -> None:
     shared = MINE.signer.sign(manifest()).signature
     with pytest.raises(RefusedError, match="does not match"):
