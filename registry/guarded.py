@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from ferryline.registry.stores.base import Listed, Store, Stored
@@ -49,6 +50,10 @@ class GuardedStore:
         """See `Store.put`."""
         self._store.put(key, data)
 
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        """See `Store.put_if_unchanged`."""
+        return self._store.put_if_unchanged(key, data, etag)
+
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         """See `Store.list`."""
         return self._store.list(prefix, after=after)
@@ -60,6 +65,10 @@ class GuardedStore:
     def delete(self, key: str) -> None:
         """See `Store.delete`."""
         self._store.delete(key)
+
+    def now(self) -> datetime:
+        """See `Store.now`."""
+        return self._store.now()
 
     def _require_trustworthy(self) -> None:
         if self._proved:

@@ -2,22 +2,26 @@
 
 It wakes followers of many models with one conditional read, and spares writers the listing of a long log.
 It is never trusted: a log that it names is read at that number and beyond, and a hint that is lost, stale or
-wrong costs time and nothing else. So every failure to read or write it is passed over.
+wrong costs time and nothing else. So every failure to read or write it is passed over. A rewrite replaces
+what was read and nothing newer, so that the news of two writers at once are both told.
 """
 
 from __future__ import annotations
 
+import random
+import time
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ferryline.registry.errors import StoreError, UsageError
+from ferryline.registry.errors import CorruptDocumentError, StoreError, UsageError
 from ferryline.registry.keys import HINT, NUMBER_WIDTH
 from ferryline.registry.schema import Document, Record
-from ferryline.registry.stores.base import ObjectMissingError, Store
+from ferryline.registry.stores.base import ObjectMissingError, Store, Stored
 
-# several writers may replace each other's rewrite; the last of them is seen by all
-_ATTEMPTS = 3
+# of the writers that rewrite it at once one succeeds each time
+_ATTEMPTS = 16
+_PAUSE = 0.02  # seconds, times the attempts so far
 
 FURTHEST_AHEAD = 64
 """So far may others have come since an entry was written; what claims more is taken for wrong, and mended."""
@@ -54,7 +58,7 @@ class Hints:
     def read(self) -> Hint:
         """The hint; an empty one where there is none that can be read."""
         try:
-            return Hint.decode(self._store.get(HINT).data, key=HINT)
+            return _decoded(self._store.get(HINT))
         except (ObjectMissingError, StoreError):
             return Hint()
 
@@ -75,16 +79,40 @@ class Hints:
         self._tell(model, ModelHint(channels={channel: generation}))
 
     def _tell(self, model: str, news: ModelHint) -> None:
-        for _ in range(_ATTEMPTS):
-            present = self.read()
-            merged = _merged(present.model(model), news)
-            if merged == present.model(model):
-                return
-            hint = present.model_copy(update={"models": {**present.models, model: merged}})
+        for attempt in range(_ATTEMPTS):
+            time.sleep(attempt * _PAUSE * random.random())  # noqa: S311 - jitter is no secret
             try:
-                self._store.put(HINT, hint.encode())
+                if self._is_told(model, news):
+                    return
             except (StoreError, UsageError):  # the latter: what was read holds something JSON cannot hold
                 return
+
+    def _is_told(self, model: str, news: ModelHint) -> bool:
+        """Try once; False where another writer was quicker, whose news must not be lost."""
+        try:
+            stored = self._store.get(HINT)
+        except ObjectMissingError:
+            return self._store.put_if_absent(HINT, _told(Hint(), model, news).encode())
+        except CorruptDocumentError:  # too large to be read
+            self._store.put(HINT, _told(Hint(), model, news).encode())
+            return True
+        present = _decoded(stored)
+        told = _told(present, model, news)
+        return told == present or self._store.put_if_unchanged(HINT, told.encode(), stored.etag)
+
+
+def _decoded(stored: Stored) -> Hint:
+    try:
+        return Hint.decode(stored.data, key=HINT)
+    except StoreError:
+        return Hint()
+
+
+def _told(hint: Hint, model: str, news: ModelHint) -> Hint:
+    merged = _merged(hint.model(model), news)
+    if merged == hint.model(model):
+        return hint
+    return hint.model_copy(update={"models": {**hint.models, model: merged}})
 
 
 def _merged(old: ModelHint, news: ModelHint) -> ModelHint:

@@ -24,9 +24,9 @@ from typing import Protocol
 import orjson
 
 from ferryline.registry.digests import hex_of
+from ferryline.registry.durable import DurableFolders, sync_folder
 from ferryline.registry.errors import BrokenChainError, UsageError
 from ferryline.registry.folders import adopt, former_store
-from ferryline.registry.stores.folder import sync_folder
 
 _STORE_DIGITS = 16
 
@@ -65,6 +65,7 @@ class Ratchet:
 
     def __init__(self, state: Path, store: str, model: str, channel: str) -> None:
         self.file = _marks_of(state.expanduser() / "ratchet", store) / model / f"{channel}.json"
+        self._folders = DurableFolders(state.expanduser().absolute(), mode=0o700)
         self._store = store
         self._name = f"{model}:{channel}"
 
@@ -149,7 +150,7 @@ class Ratchet:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folders.make(self.file.parent.absolute())
         descriptor = os.open(self.file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             _lock(descriptor)

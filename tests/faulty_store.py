@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import Enum, StrEnum, auto
 from typing import TypeVar
 
@@ -28,6 +29,7 @@ class Verb(StrEnum):
     GET_IF_CHANGED = "get_if_changed"
     PUT_IF_ABSENT = "put_if_absent"
     PUT = "put"
+    PUT_IF_UNCHANGED = "put_if_unchanged"
     LIST = "list"
     FOLDERS = "folders"
     DELETE = "delete"
@@ -51,6 +53,12 @@ class Wrapper:
 
     def put(self, key: str, data: bytes) -> None:
         self.inner.put(key, data)
+
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        return self.inner.put_if_unchanged(key, data, etag)
+
+    def now(self) -> datetime:
+        return self.inner.now()
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         yield from self.inner.list(prefix, after=after)
@@ -82,6 +90,9 @@ class Observed(Wrapper):
 
     def put(self, key: str, data: bytes) -> None:
         return self._around(Verb.PUT, key, lambda: self.inner.put(key, data))
+
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        return self._around(Verb.PUT_IF_UNCHANGED, key, lambda: self.inner.put_if_unchanged(key, data, etag))
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         # read to its end at once, so that a listing is one request however it is consumed
@@ -167,6 +178,16 @@ class FaultyStore(Wrapper):
         self.inner.put(key, data)
         if fault is Fault.LOST_ANSWER:
             raise StoreUnreachableError("no answer")
+
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        fault = self._next(Verb.PUT_IF_UNCHANGED)
+        if fault is Fault.LATE:
+            self._late.append((self.requests + LATE_BY, lambda: self.inner.put_if_unchanged(key, data, etag)))
+        _give_up(fault)
+        replaced = self.inner.put_if_unchanged(key, data, etag)
+        if fault is Fault.LOST_ANSWER:
+            raise StoreUnreachableError("no answer")
+        return self.inner.put_if_unchanged(key, data, etag) if fault is Fault.DONE_TWICE else replaced
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         self._suffer(Verb.LIST)
@@ -285,6 +306,10 @@ class DamagedWrites(Wrapper):
         harm = self._next()
         if harm.damage is not Damage.DROPPED:
             self.inner.put(key, harm(data))
+
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        harm = self._next()
+        return harm.damage is Damage.DROPPED or self.inner.put_if_unchanged(key, harm(data), etag)
 
     def _next(self) -> Harm:
         return next(self._harms, Harm(Damage.NONE))

@@ -23,20 +23,24 @@ def open_store(url: str) -> Store:
         UsageError: the URL has none of the known forms.
     """
     try:
-        parts = urlsplit(url)
-        return _open(parts)
+        # an empty fragment or query is dropped by the parser, and would be by whoever believes it
+        if url.endswith(("#", "?")):
+            raise _cut_short(url)
+        return _open(urlsplit(url))
     except ValueError as error:  # such as an IPv6 address that is none
         raise UsageError(f"{url!r} is no store: {error}; FERRY_STORE is one of {_FORMS}") from error
 
 
 def _open(parts: SplitResult) -> Store:
+    if parts.fragment or (parts.query and parts.scheme != "s3"):
+        raise _cut_short(parts.geturl())
     if parts.scheme == "s3" and parts.netloc:
         return _open_s3(parts)
     if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc and "%00" not in parts.path:
         from ferryline.registry.stores.folder import FolderStore
 
         return FolderStore(Path(unquote(parts.path)))
-    if parts.scheme == "memory":
+    if parts.scheme == "memory" and not parts.path:
         from ferryline.registry.stores.memory import MemoryStore
 
         return MemoryStore(parts.netloc or "default")
@@ -62,3 +66,7 @@ def _open_s3(parts: SplitResult) -> Store:
         secure=endpoint.scheme == "https",
         region=query.get("region", ["us-east-1"])[0],
     )
+
+
+def _cut_short(url: str) -> UsageError:
+    return UsageError(f"{url!r} is no store: '#' and '?' end a path; in a folder's name write %23 and %3F")

@@ -78,7 +78,15 @@ class Store(Protocol):
         ...
 
     def put(self, key: str, data: bytes) -> None:
-        """Write or replace the object: a heartbeat, the hint, a damaged blob; a log never uses it."""
+        """Write or replace the object: a heartbeat, a damaged blob; a log never uses it."""
+        ...
+
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        """Replace the object while it still has `etag`; False where it was rewritten since, or is gone.
+
+        For what is made of what was read, such as the hint. A store that does not know the condition
+        replaces the object in any case, so nothing may depend on it for more than timeliness.
+        """
         ...
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
@@ -91,6 +99,13 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens where there is none."""
+        ...
+
+    def now(self) -> datetime:
+        """The present by the clock that `Listed.modified_at` is of, as nearly as it is known.
+
+        Nothing is asked of the store: its last answer told it. Before the first one it is this machine's.
+        """
         ...
 
 

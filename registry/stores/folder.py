@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ferryline.registry.documents import utc_now
+from ferryline.registry.durable import DurableFolders, sync_folder
 from ferryline.registry.errors import MissingRightError, StoreUnreachableError
 from ferryline.registry.stores.base import Listed, ObjectMissingError, Stored, require_key, require_size
 
 _INCOMING = ".incoming"
+
+ORPHANED_AFTER = 86_400.0
+"""Seconds after which a file that is not complete yet is taken for one of a writer that was killed."""
 
 
 class FolderStore:
@@ -26,6 +32,8 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
         self.url = self.root.as_uri()
+        self._folders = DurableFolders(self.root)
+        self._swept = False
 
     def get(self, key: str) -> Stored:
         with self._translated(key), open(self._path(key), "rb", opener=_at_once) as file:
@@ -46,15 +54,30 @@ class FolderStore:
             try:
                 os.link(complete, target)
             except FileExistsError:
-                return False
+                created = False
+            else:
+                created = True
+            # a name that is there already may be one whose sync failed: what was seen must outlive a crash
             self._sync_name(target)
-            return True
+            return created
 
     def put(self, key: str, data: bytes) -> None:
         target = self._path(key)
         with self._usable(), self._incoming(target, data) as complete:
             complete.replace(target)
             self._sync_name(target)
+
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        target = self._path(key)
+        with self._usable(), self._incoming(target, data) as complete, _locked(complete.parent):
+            try:
+                if _etag(target.stat()) != etag:
+                    return False
+            except FileNotFoundError:
+                return False
+            complete.replace(target)
+            self._sync_name(target)
+            return True
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         folder, _, _ = prefix.rpartition("/")
@@ -80,6 +103,9 @@ class FolderStore:
         with self._translated(key):
             self._path(key).unlink(missing_ok=True)
 
+    def now(self) -> datetime:
+        return utc_now()
+
     def _listed(self, key: str) -> Listed | None:
         with self._translated(key):
             try:
@@ -103,8 +129,8 @@ class FolderStore:
     @contextmanager
     def _incoming(self, target: Path, data: bytes) -> Iterator[Path]:
         incoming = self.root / _INCOMING
-        incoming.mkdir(parents=True, exist_ok=True)
-        _make_folder(target.parent)
+        self._folders.make(incoming)
+        self._folders.make(target.parent)
         # not mkstemp, whose files only this user can read: a folder store may be shared, as the umask says
         complete = incoming / uuid.uuid4().hex
         try:
@@ -112,9 +138,21 @@ class FolderStore:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+                self._sweep(incoming, os.fstat(file.fileno()).st_mtime)
             yield complete
         finally:
             complete.unlink(missing_ok=True)
+
+    def _sweep(self, incoming: Path, now: float) -> None:
+        """Remove what killed writers left behind, once; `now` is the file system's own time."""
+        if self._swept:
+            return
+        self._swept = True
+        with suppress(OSError):  # another user's file, say: nobody's write fails for it
+            for left in incoming.iterdir():
+                with suppress(OSError):
+                    if now - left.stat().st_mtime > ORPHANED_AFTER:
+                        left.unlink()
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:
@@ -160,21 +198,18 @@ def _unless_missing(error: OSError) -> None:
         raise error
 
 
-def _make_folder(folder: Path) -> None:
-    # each new folder's name is synced too, or the first entry of a log could be lost with its folder
-    if folder.is_dir():
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other writers that ask for this lock waiting; where the file system has none, nobody waits."""
+    if sys.platform == "win32":
+        yield
         return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    sync_folder(folder.parent)
+    import fcntl
 
-
-def sync_folder(folder: Path) -> None:
-    """Put the names in `folder` on the disk: a new file's bytes may be synced and its name not."""
-    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folder, and writes names with what they name
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)

@@ -42,6 +42,14 @@ class MemoryStore:
         with self._lock:
             self._write(require_key(key), data)
 
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        with self._lock:
+            found = self._objects.get(require_key(key))
+            if found is None or found[0].etag != etag:
+                return False
+            self._write(key, data)
+            return True
+
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         with self._lock:
             found = sorted((key, entry) for key, entry in self._objects.items() if key.startswith(prefix))
@@ -57,6 +65,9 @@ class MemoryStore:
     def delete(self, key: str) -> None:
         with self._lock:
             self._objects.pop(require_key(key), None)
+
+    def now(self) -> datetime:
+        return utc_now()
 
     def _write(self, key: str, data: bytes) -> None:
         self._writes += 1

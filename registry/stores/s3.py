@@ -29,6 +29,8 @@ READ_TIMEOUT = 15.0
 
 _MISSING = "NoSuchKey"
 _PRESENT = "PreconditionFailed"
+_CONFLICTING = "ConditionalRequestConflict"
+_UNKNOWN = "NotImplemented"
 _NO_RIGHT = "AccessDenied"
 _EXPIRED = {"ExpiredToken", "InvalidToken", "InvalidTokenId", "TokenRefreshRequired"}
 _DENIED = {
@@ -81,16 +83,15 @@ class S3Store:
         self.url = f"s3://{bucket}/{prefix}".rstrip("/") + f" at {endpoint}"
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
+        self._pool = WatchedPool(
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT), maxsize=8, retries=False
+        )
         self._client = Minio(
             endpoint=endpoint,
             secure=secure,
             region=region,
             credentials=credentials or _credentials_from_environment(),
-            http_client=WatchedPool(
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
-                maxsize=8,
-                retries=False,
-            ),
+            http_client=self._pool,
         )
 
     def get(self, key: str) -> Stored:
@@ -114,6 +115,16 @@ class S3Store:
         with self._translated("PutObject", key):
             self._client._put_object(self._bucket, self._name(key), data, headers=None)  # noqa: SLF001 - one request, where put_object makes a thread pool
 
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        try:
+            with self._translated("PutObject", key):
+                self._client._put_object(self._bucket, self._name(key), data, headers={"If-Match": etag})  # noqa: SLF001 - see the module docstring
+        except (_PreconditionFailedError, _ConflictingError, ObjectMissingError):
+            return False
+        except _UnknownConditionError:
+            self.put(key, data)
+        return True
+
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         with self._translated("ListBucket", prefix):
             for item in self._client.list_objects(
@@ -128,13 +139,17 @@ class S3Store:
     def folders(self, prefix: str) -> Iterator[str]:
         below = self._prefix + prefix
         with self._translated("ListBucket", prefix):
-            for item in self._client.list_objects(self._bucket, prefix=below):
-                if item.is_dir:
-                    yield (item.object_name or "").removeprefix(below).rstrip("/")
+            found = self._client.list_objects(self._bucket, prefix=below)
+            names = [(item.object_name or "").removeprefix(below) for item in found if item.is_dir]
+        # S3 orders "a-b/" before "a/", for it sees the slash
+        yield from sorted(name.rstrip("/") for name in names)
 
     def delete(self, key: str) -> None:
         with self._translated("DeleteObject", key):
             self._client.remove_object(self._bucket, self._name(key))
+
+    def now(self) -> datetime:
+        return self._pool.now()
 
     def _name(self, key: str) -> str:
         return self._prefix + require_key(key)
@@ -183,7 +198,10 @@ class S3Store:
             remedy = _REMEDIES.get(error.code, _CHECK_CREDENTIALS)
             message = (error.message or "").rstrip(".")
             return StoreDeniedError(f"{self.url} refuses: {error.code} ({message}); {remedy}")
-        return StoreUnreachableError(f"{self.url} answered {error.code}: {error.message}")
+        kind = {_CONFLICTING: _ConflictingError, _UNKNOWN: _UnknownConditionError}.get(
+            error.code or "", StoreUnreachableError
+        )
+        return kind(f"{self.url} answered {error.code}: {error.message}")
 
     def _nonsense(self, error: ServerError | InvalidResponseError) -> str:
         if _TLS_WANTED in str(error):
@@ -209,8 +227,16 @@ class _NotModifiedError(Exception):
     """The object still has the tag that was asked about."""
 
 
+class _ConflictingError(StoreUnreachableError):
+    """Somebody else was writing the object at the same moment; nothing was written by this request."""
+
+
+class _UnknownConditionError(StoreUnreachableError):
+    """The service knows no such condition, and did nothing."""
+
+
 class _PreconditionFailedError(Exception):
-    """An object lies under the key already."""
+    """What a write was conditional on does not hold."""
 
 
 def _credentials_from_environment() -> Provider | None:

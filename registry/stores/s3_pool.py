@@ -1,19 +1,32 @@
-"""Connections that tell how a large transfer goes, for a client that offers no progress of its own."""
+"""Connections that tell how a large transfer goes, and the server's time, for a client that tells neither."""
 
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import urllib3
 
 from ferryline.registry import transfer
+from ferryline.registry.clocks import elapsed
+from ferryline.registry.documents import utc_now
 
 _CHUNK = 1 << 18
 
 
 class WatchedPool(urllib3.PoolManager):
-    """A connection pool whose large request bodies report how far they are, where someone watches."""
+    """A connection pool that knows the server's time, and tells how far large request bodies are."""
+
+    _told: tuple[datetime, float] | None = None
+
+    def now(self) -> datetime:
+        """The server's time, by its last answer that told it; this machine's before there was one."""
+        if self._told is None:
+            return utc_now()
+        date, at = self._told
+        return date + timedelta(seconds=elapsed() - at)
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **kwargs: Any) -> Any:  # type: ignore[override]  # as PoolManager spells it, not its base
         """Send a request as `urllib3.PoolManager.urlopen` does."""
@@ -21,7 +34,17 @@ class WatchedPool(urllib3.PoolManager):
         observer = transfer.observer_of(len(body)) if isinstance(body, bytes) else None
         if observer is not None:
             kwargs["body"] = _WatchedBody(body or b"", observer)
-        return super().urlopen(method, url, redirect=redirect, **kwargs)
+        response = super().urlopen(method, url, redirect=redirect, **kwargs)
+        self._hear(response.headers.get("date"))
+        return response
+
+    def _hear(self, date: str | None) -> None:
+        try:
+            told = parsedate_to_datetime(date) if date else None
+        except ValueError:
+            return
+        if told is not None:
+            self._told = (told if told.tzinfo else told.replace(tzinfo=UTC), elapsed())
 
 
 class _WatchedBody(io.BytesIO):

@@ -173,7 +173,7 @@ class _WriteSteps(Observed):
 
     def _count(self, verb: Verb) -> None:
         self.steps += 1
-        if verb in {Verb.PUT_IF_ABSENT, Verb.PUT}:
+        if verb in {Verb.PUT_IF_ABSENT, Verb.PUT, Verb.PUT_IF_UNCHANGED}:
             self.writes.append(self.steps)
 
 

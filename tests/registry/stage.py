@@ -57,6 +57,9 @@ class World(MemoryStore):
             self.after_write(key)
         return created
 
+    def now(self) -> datetime:
+        return self.clock()
+
     def clock(self) -> datetime:
         return START + timedelta(seconds=self.seconds)
 
@@ -96,6 +99,12 @@ class Program:
 
     def put(self, key: str, data: bytes) -> None:
         return self._request(f"put {key}", lambda: self.world.put(key, data))
+
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        return self._request(f"put {key}", lambda: self.world.put_if_unchanged(key, data, etag))
+
+    def now(self) -> datetime:
+        return self.world.now()
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         return iter(self._request(f"list {prefix}", lambda: [*self.world.list(prefix, after=after)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -22,10 +23,12 @@ class _Recorder(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.seen.append({"method": self.command, **{k.lower(): v for k, v in self.headers.items()}})
-        body = b"<Error><Code>PreconditionFailed</Code><Message>m</Message></Error>"
-        if self.status != 412:
-            body = b"<Error><Code>SlowDown</Code><Message>later</Message></Error>"
-        self.send_response(self.status)
+        code = {409: "ConditionalRequestConflict", 412: "PreconditionFailed", 501: "NotImplemented"}.get(
+            self.status, "SlowDown"
+        )
+        is_refused = self.status != 501 or "if-match" in self.seen[-1]
+        body = f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode()
+        self.send_response(self.status if is_refused else 200)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -53,6 +56,41 @@ def test_put_if_absent_sends_the_condition_itself(recorder: tuple[str, type[_Rec
     assert store.put_if_absent("key", b"data") is False
     assert [request.get("if-none-match") for request in handler.seen] == ["*"]
     assert not any("x-amz-meta" in name for request in handler.seen for name in request)
+
+
+@pytest.mark.parametrize("status", [409, 412])
+def test_a_conditional_rewrite_that_came_too_late_is_none(
+    recorder: tuple[str, type[_Recorder]], status: int
+) -> None:
+    endpoint, handler = recorder
+    handler.status = status
+    store = S3Store("bucket", endpoint=endpoint, secure=False)
+    assert store.put_if_unchanged("key", b"data", '"tag"') is False
+    assert [request.get("if-match") for request in handler.seen] == ['"tag"']
+
+
+def test_a_service_that_knows_no_such_condition_gets_the_rewrite_without(
+    recorder: tuple[str, type[_Recorder]],
+) -> None:
+    endpoint, handler = recorder
+    handler.status = 501
+    store = S3Store("bucket", endpoint=endpoint, secure=False)
+    assert store.put_if_unchanged("key", b"data", '"tag"') is True
+    assert [request.get("if-match") for request in handler.seen] == ['"tag"', None]
+
+
+def test_the_stores_time_is_what_its_answers_say(
+    recorder: tuple[str, type[_Recorder]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, handler = recorder
+    monkeypatch.setattr(handler, "date_time_string", lambda _: "Sun, 06 Nov 1994 08:49:37 GMT")
+    store = S3Store("bucket", endpoint=endpoint, secure=False)
+    assert store.now().year > 1994, "this machine's, before anything was heard"
+    store.put_if_absent("key", b"data")
+    assert timedelta() <= store.now() - datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC) < timedelta(hours=1)
+    monkeypatch.setattr(handler, "date_time_string", lambda _: "no date")
+    store.put_if_absent("key", b"data")
+    assert store.now().year == 1994
 
 
 def test_a_write_is_sent_once_whatever_the_answer(recorder: tuple[str, type[_Recorder]]) -> None:

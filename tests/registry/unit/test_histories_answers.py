@@ -243,7 +243,7 @@ def test_a_write_that_is_dropped_once_is_made_again(memory: MemoryStore) -> None
 
 def test_a_hint_that_is_never_written_costs_nothing_but_time(memory: MemoryStore) -> None:
     for _ in range(5):
-        promoted(FaultyStore(memory, [Fault.LOST_REQUEST] * 9, only={Verb.PUT}))
+        promoted(FaultyStore(memory, [Fault.LOST_REQUEST] * 9, only={Verb.PUT, Verb.PUT_IF_UNCHANGED}))
     assert len(op_ids(memory)) == 6
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,27 @@ def test_it_only_rises_and_outlives_its_process(tmp_path: Path) -> None:
         first.advance(seen(generation))
     assert ratchet(tmp_path).mark() == Mark(7, digest(7))
     assert first.file.stat().st_mode & 0o077 == 0 or first.file.parent.stat().st_mode & 0o077 == 0
+
+
+def test_the_names_of_its_folders_are_synced_though_the_first_sync_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[Path] = set()
+    full = [tmp_path / "state"]
+
+    def sync(folder: Path) -> None:
+        if folder in full:
+            raise OSError(errno.EIO, "Input/output error")
+        synced.add(folder)
+
+    monkeypatch.setattr("ferryline.registry.durable.sync_folder", sync)
+    monkeypatch.setattr("ferryline.registry.ratchet.sync_folder", sync)
+    it = ratchet(tmp_path / "state")
+    with pytest.raises(UsageError, match="Input/output error"):
+        it.advance(seen(1))
+    full.clear()
+    it.advance(seen(1))
+    assert {tmp_path, *it.file.parents[: len(it.file.relative_to(tmp_path).parts) - 1]} <= synced
 
 
 def test_stores_models_and_channels_do_not_share_a_mark(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ferryline.registry.errors import StoreUnreachableError, UsageError
 from ferryline.registry.stores import ObjectMissingError, Store, open_store
-from ferryline.registry.stores.folder import FolderStore
+from ferryline.registry.stores.folder import ORPHANED_AFTER, FolderStore
 from ferryline.registry.stores.memory import MemoryStore
 from tests.registry.store_conformance import StoreConformance
 
@@ -88,6 +88,89 @@ def test_a_name_that_cannot_be_synced_is_an_unknown_outcome_and_no_refusal(
     assert store.get("a/b").data == b"1"
 
 
+class Syncs:
+    """Counts the syncs of folders, and lets those that are named fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.failing: set[Path] = set()
+        self.synced: list[Path] = []
+        for module in ("durable", "stores.folder"):
+            monkeypatch.setattr(f"ferryline.registry.{module}.sync_folder", self)
+
+    def __call__(self, folder: Path) -> None:
+        if folder in self.failing:
+            raise OSError(errno.EIO, "Input/output error", str(folder))
+        self.synced.append(folder)
+
+
+def test_a_sync_that_failed_is_made_up_for_by_whoever_finds_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, syncs = FolderStore(tmp_path), Syncs(monkeypatch)
+    store.put("log/1", b"")
+    syncs.failing.add(tmp_path / "log")
+    with pytest.raises(StoreUnreachableError):
+        store.put_if_absent("log/2", b"2")
+    with pytest.raises(StoreUnreachableError):  # the retry must not call it kept
+        store.put_if_absent("log/2", b"2")
+    syncs.failing.clear()
+    syncs.synced.clear()
+    assert store.put_if_absent("log/2", b"2") is False
+    assert syncs.synced == [tmp_path / "log"]
+
+
+def test_the_names_of_all_folders_are_synced_the_roots_own_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs = Syncs(monkeypatch)
+    root = tmp_path / "new" / "store"
+    store = FolderStore(root)
+    store.put_if_absent("models/digits/versions/1", b"")
+    named = {tmp_path, tmp_path / "new", root, *(root / each for each in ("models", "models/digits"))}
+    assert named <= set(syncs.synced)
+    syncs.synced.clear()
+    store.put_if_absent("models/digits/versions/2", b"")
+    assert syncs.synced == [root / "models/digits/versions"], "once is enough"
+
+
+@pytest.mark.parametrize("above", ["", "new", "new/store", "new/store/models"])
+def test_a_folder_whose_sync_failed_is_synced_by_the_retry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: str
+) -> None:
+    syncs = Syncs(monkeypatch)
+    store = FolderStore(tmp_path / "new" / "store")
+    syncs.failing.add(tmp_path / above)
+    for _ in range(2):
+        with pytest.raises(StoreUnreachableError):
+            store.put("models/digits/1", b"")
+    syncs.failing.clear()
+    store.put("models/digits/1", b"")
+    assert tmp_path / above in syncs.synced
+
+
+def test_what_others_made_above_the_root_need_not_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs = Syncs(monkeypatch)
+    syncs.failing.add(tmp_path.parent)  # closed to this user, say
+    FolderStore(tmp_path / "store").put("a", b"")
+    assert tmp_path in syncs.synced
+
+
+def test_what_killed_writers_left_behind_goes_and_what_is_under_way_stays(tmp_path: Path) -> None:
+    incoming = tmp_path / ".incoming"
+    incoming.mkdir()
+    for name, age in (("killed", ORPHANED_AFTER + 60), ("under-way", ORPHANED_AFTER - 60)):
+        (incoming / name).write_bytes(b"half a model")
+        now = (incoming / name).stat().st_mtime
+        os.utime(incoming / name, (now, now - age))
+    store = FolderStore(tmp_path)
+    list(store.list(""))
+    assert (incoming / "killed").exists(), "a reader removes nothing"
+    store.put("a", b"")
+    assert [left.name for left in incoming.iterdir()] == ["under-way"]
+
+
 def test_a_folder_that_is_a_file_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = FolderStore(tmp_path / "file")
@@ -117,6 +200,20 @@ def test_a_file_url_is_unquoted() -> None:
 def test_a_wrong_url_is_refused_with_the_forms(url: str) -> None:
     with pytest.raises(UsageError, match="s3://bucket"):
         open_store(url)
+
+
+@pytest.mark.parametrize("url", ["file:///srv/a#b", "file:///srv/a?b", "file:///srv/a#", "s3://bucket/a#b",
+                                 "memory://name#b", "memory://name?b", "memory://name/b"])  # fmt: skip
+def test_what_a_url_would_lose_in_silence_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="is no store"):
+        open_store(url)
+
+
+def test_a_folder_with_odd_characters_has_a_url() -> None:
+    folder = Path("/srv/a#b?c%23")
+    store = open_store(folder.as_uri())
+    assert isinstance(store, FolderStore)
+    assert store.root == folder
 
 
 def test_credentials_stay_out_of_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
