@@ -13,6 +13,7 @@ from typing import Protocol
 
 from ferryline.registry import keys
 from ferryline.registry.catalogue import Registry
+from ferryline.registry.clocks import elapsed
 from ferryline.registry.collection import (
     File,
     Found,
@@ -25,7 +26,6 @@ from ferryline.registry.collection import (
     plan,
 )
 from ferryline.registry.contents import Contents, sort_contents
-from ferryline.registry.documents import utc_now
 from ferryline.registry.errors import BrokenChainError, NotFoundError, UntrustedAnswerError
 from ferryline.registry.garbage import MARK_SUFFIX, MARKS, Mark, collected_key, digests_below, mark_key
 from ferryline.registry.log import READERS
@@ -34,8 +34,6 @@ from ferryline.registry.references import ReferenceReader
 from ferryline.registry.stores.base import Listed, ObjectMissingError, Store
 from ferryline.registry.turns import Turn
 
-DELETE_WITHIN = 5.0
-"""Seconds from a run's last look at a mark until it deletes the file, or gives it up until the next run."""
 REREAD_AFTER = 10.0
 """Seconds after which the references are read again before anything more is deleted."""
 
@@ -65,7 +63,7 @@ class Collector:
         registry: what to collect.
         retention: how much is kept.
         observer: told how far it has come, from any thread.
-        monotonic: seconds that only grow.
+        monotonic: seconds that only grow, a suspend of the machine included.
         pause: waits for so many seconds.
         readers: how many documents are read at a time.
     """
@@ -76,7 +74,7 @@ class Collector:
         retention: Retention = Retention(),  # noqa: B008 - frozen
         *,
         observer: Observer | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = elapsed,
         pause: Callable[[float], None] = time.sleep,
         readers: int = READERS,
     ) -> None:
@@ -90,14 +88,14 @@ class Collector:
         self._reader = ReferenceReader(registry, retention, on_read=self._observer.reading, readers=readers)
 
     def preview(self) -> Report:
-        """What a run would do now; nothing is written. Ages are by this machine's clock.
+        """What a run would do now; nothing is written. Ages are by the store's time, if it tells it.
 
         Raises:
             UntrustedAnswerError: something cannot be read, so a run would stop as well.
             StoreError: the store does not answer.
         """
-        now = utc_now()
         contents = sort_contents(self._store.list(""))
+        now = self._store.now()
         references = self._references(contents, now)
         decided = self._plan(contents, references, now)
         report = self._report(contents, decided, references, dry_run=True)
@@ -195,11 +193,14 @@ class Collector:
     def _unmark(self, decided: Plan, contents: Contents, turn: Turn) -> None:
         for digest in decided.unmark:
             if digest not in contents.files and self._is_nobodys(digest):
-                self._store.delete(collected_key(digest))
-            self._store.delete(mark_key(digest))
+                self._forget(digest, turn)
+            turn.remove(mark_key(digest))
         for digest in decided.forget:
-            turn.wait_for_predecessor()  # whoever sees the note waits for that run; so must this
-            self._store.delete(collected_key(digest))
+            self._forget(digest, turn)
+
+    def _forget(self, digest: str, turn: Turn) -> None:
+        turn.wait_for_predecessor()  # whoever sees the note waits for the run that wrote it; so must this
+        turn.remove(collected_key(digest))
 
     def _is_nobodys(self, digest: str) -> bool:
         witness = self._read_mark(digest)
@@ -262,16 +263,16 @@ class Collector:
         The note of collection is written before the mark is read again, and whoever spares a file takes the
         mark away before looking for that note: at least one of the two sees the other.
         """
-        store, began = self._store, self._monotonic()
         turn.require()
-        store.put(collected_key(file.digest), witness)
-        if self._read_mark(file.digest) != witness or self._monotonic() - began > DELETE_WITHIN:
-            store.delete(collected_key(file.digest))
+        self._store.put(collected_key(file.digest), witness)
+        # of a run that was stopped meanwhile neither the look at the mark nor the turn is worth anything
+        if self._read_mark(file.digest) != witness or not turn.is_proved:
+            turn.remove(collected_key(file.digest))
             return False
-        store.delete(keys.blob(file.digest))
+        self._store.delete(keys.blob(file.digest))
         if not file.versions:  # nobody will ask what became of it
-            store.delete(collected_key(file.digest))
-        store.delete(mark_key(file.digest))
+            turn.remove(collected_key(file.digest))
+        turn.remove(mark_key(file.digest))
         return True
 
     # --- what is no file --------------------------------------------------------------------------
@@ -292,7 +293,7 @@ class Collector:
         self._count_chaff(report, contents, now)
         for chaff in self._chaff(contents, now):
             for key in chaff:
-                self._store.delete(key)
+                turn.remove(key)
 
 
 def _file(file: Listed, mark: Listed, witness: bytes) -> File:

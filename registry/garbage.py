@@ -22,6 +22,7 @@ from typing import ClassVar
 from pydantic import AwareDatetime, Field
 
 from ferryline.registry import keys
+from ferryline.registry.clocks import elapsed
 from ferryline.registry.digests import hex_of
 from ferryline.registry.documents import Digest
 from ferryline.registry.errors import RefusedError, StoreError
@@ -127,12 +128,12 @@ def spare(store: Store, digest: str) -> bool:
         return False
     if signs.marked:
         store.delete(mark_key(digest))
-    deadline = time.monotonic() + SETTLE
+    deadline = elapsed() + SETTLE
     while (begun := _signs(store, digest).collected) is not None:
         file = _listed(store, keys.blob(digest))
         if file is None or file.modified_at > begun:  # collected; or published again since
             return True
-        if time.monotonic() >= deadline:  # the run was killed or gave up
+        if elapsed() >= deadline:  # the run was killed or gave up
             store.delete(collected_key(digest))
             return True
         time.sleep(_LOOK)
@@ -175,7 +176,7 @@ class KeptFile:
 
         Nothing is asked of the store, unless the file was on its way out or the publish took very long.
         """
-        if self.endangered or time.monotonic() - self.looked_at > LONGEST_PUBLISH:
+        if self.endangered or elapsed() - self.looked_at > LONGEST_PUBLISH:
             spare(self.store, self.digest)
             self.store.put_if_absent(keys.blob(self.digest), self.data)
 
@@ -186,7 +187,7 @@ def keep(store: Store, digest: str, data: bytes) -> KeptFile:
     No bytes but these may lie under their digest, so what differs is replaced: publishing again mends a file.
     One request for a new file, and one short listing more for a file that is there already.
     """
-    looked_at = time.monotonic()
+    looked_at = elapsed()
     key = keys.blob(digest)
     endangered = False
     if not store.put_if_absent(key, data):

@@ -33,6 +33,7 @@ KILL, PASS_TIME = 0, 1
 @pytest.fixture(autouse=True)
 def _time_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(garbage, "time", ProgramTime)
+    monkeypatch.setattr(garbage, "elapsed", ProgramTime.monotonic)
 
 
 def needed(world: World) -> set[str]:

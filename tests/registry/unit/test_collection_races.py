@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -32,6 +33,7 @@ MARK, NOTE = garbage.mark_key(DIGEST), garbage.collected_key(DIGEST)
 @pytest.fixture(autouse=True)
 def _time_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(garbage, "time", ProgramTime)
+    monkeypatch.setattr(garbage, "elapsed", ProgramTime.monotonic)
 
 
 @pytest.fixture
@@ -52,14 +54,17 @@ def holds(world: World, key: str) -> bool:
 
 
 def collector(
-    world: World, reports: list[Report] | None = None, faults: list[Exception] | None = None
+    world: World,
+    reports: list[Report] | None = None,
+    faults: list[Exception] | None = None,
+    retention: Retention = RETENTION,
 ) -> Program:
     """A run of garbage collection that is about to begin."""
 
     def run(program: Program) -> None:
         made = Collector(
             Registry(program, actor="gc"),
-            RETENTION,
+            retention,
             monotonic=program.monotonic,
             pause=program.sleep,
             readers=1,
@@ -215,7 +220,8 @@ def test_a_publish_that_took_very_long_looks_again(world: World) -> None:
 def test_of_two_runs_the_later_takes_over(world: World) -> None:
     faults: list[Exception] = []
     first = collector(world, faults=faults)
-    first.run_until("get garbage/runs/0000000003")
+    first.run_until(f"list {garbage.MARKS}")  # and then, right before it writes the note, at the runs
+    first.run_until("list garbage/runs/")
     assert not first.ended
     began = world.seconds
     report = collect(world)
@@ -223,6 +229,71 @@ def test_of_two_runs_the_later_takes_over(world: World) -> None:
     assert world.seconds - began >= garbage.SETTLE  # what the first had under way must have ended
     first.run()
     assert "another run of garbage collection began meanwhile" in str(faults[0])
+
+
+def test_a_superseded_run_leaves_the_note_of_a_later_one(world: World) -> None:
+    killed = collector(world)
+    killed.run_until(f"delete {FILE}")
+    killed.step(kill=True)
+    world.delete(MARK)
+    faults: list[Exception] = []
+    first = collector(world, faults=faults)  # finds the note of a run that was killed, and is to forget it
+    first.run_until("sleep")
+    collect(world)
+    world.seconds += GRACE
+    last, kept = collector(world), list[KeptFile]()
+    last.run_until(f"delete {FILE}")
+    first.run()
+    assert len(faults) == 1
+    assert holds(world, NOTE), "or a promote would not see that a run is at the file"
+    publish = publisher(world, kept)
+    last.run()
+    publish.run()
+    confirmer(world, kept[0]).run()
+    assert holds(world, FILE)
+
+
+def test_a_superseded_run_that_gives_up_leaves_the_record_of_the_collection(world: World) -> None:
+    faults: list[Exception] = []
+    first = collector(world, faults=faults)
+    first.run_until(f"put {NOTE}")
+    first.step()
+    assert first.pending == f"get {MARK}"
+    collect(world)
+    first.run()
+    assert len(faults) == 1
+    assert fate(world, DIGEST).state is FileState.COLLECTED
+
+
+def test_a_run_that_was_stopped_for_very_long_is_superseded_though_its_successor_is_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ferryline.registry.turns.RUNS_KEPT", 1)
+    faults: list[Exception] = []
+    first = collector(world, faults=faults)
+    first.run_until(f"list {garbage.MARKS}")
+    first.step()  # what is due is known
+    for _ in range(3):
+        collect(world)
+    assert not holds(world, "garbage/runs/0000000003.json")
+    first.run()
+    assert "another run" in str(faults[0])
+
+
+def test_a_run_that_never_waited_says_nothing_of_the_one_before(world: World) -> None:
+    killed = collector(world)
+    killed.run_until(f"delete {FILE}")
+    killed.step(kill=True)  # and the request is still on its way
+    world.delete(NOTE)
+    began = world.seconds
+    patient = replace(RETENTION, grace=timedelta(days=1))
+    collector(world, retention=patient).run()
+    assert world.seconds == began, "it had nothing to delete, and nothing to wait for"
+    assert [file.digest for file in collect(world).collected] == [DIGEST]
+    assert world.seconds - began >= garbage.SETTLE
+    began = world.seconds
+    collect(world)
+    assert world.seconds == began, "by now it is settled"
 
 
 def test_two_runs_that_begin_at_once_are_one(world: World) -> None:
