@@ -35,7 +35,7 @@ from ferryline.registry import keys
 from ferryline.registry.catalogue import Registry
 from ferryline.registry.cli import viewing
 from ferryline.registry.cli.formats import OutputFormat
-from ferryline.registry.documents import Heartbeat, ModelFacts, ServedModelReport, utc_now
+from ferryline.registry.documents import Heartbeat, Manifest, ModelFacts, ServedModelReport, utc_now
 from ferryline.registry.hints import Hints
 from ferryline.registry.log import AppendLog
 from ferryline.registry.logs import LogFormat, configure_logs
@@ -64,8 +64,9 @@ def fill(url: str, size: int) -> None:
     hints = Hints(store)
     hints.tell_version(MODEL, size)
     hints.tell_generation(MODEL, CHANNEL, size)
+    manifest = registry.versions(MODEL).get(size)
     for number in range(CONSUMERS):
-        registry.consumers.beat(heartbeat(f"grpc-{number}", size))
+        registry.consumers.beat(heartbeat(f"grpc-{number}", manifest))
     # what was written is what the registry itself would have written, or it says so here
     assert [entry.generation for entry in registry.channel(MODEL).newest(50)][-1] == size
     assert registry.resolve(REFERENCE).version == size
@@ -92,11 +93,17 @@ def documents(registry: Registry, size: int) -> Iterator[tuple[str, bytes]]:
         yield entries.key(number), entry.encode()
 
 
-def heartbeat(consumer: str, generation: int) -> Heartbeat:
-    """A live consumer at `generation`."""
+def heartbeat(consumer: str, manifest: Manifest) -> Heartbeat:
+    """A live consumer that serves a version, under the generation of the same number."""
     now = utc_now()
     report_ = ServedModelReport(
-        model=MODEL, channel=CHANNEL, phase="serving", generation=generation, version=generation, since=now
+        model=MODEL,
+        channel=CHANNEL,
+        phase="serving",
+        generation=manifest.version,
+        version=manifest.version,
+        digest=manifest.blob.digest,
+        since=now,
     )
     return Heartbeat(
         consumer=consumer,

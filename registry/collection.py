@@ -113,8 +113,9 @@ def of_channel(head: ChannelEntry, others: Iterable[ChannelEntry]) -> Iterator[R
 def of_consumer(heartbeat: Heartbeat) -> Iterator[Reference]:
     """What a consumer says that it serves."""
     for report in heartbeat.models:
-        if report.digest is not None:
-            yield Reference(report.digest, Why.CONSUMER, heartbeat.consumer)
+        for digest in (report.digest, report.canary_digest):
+            if digest is not None:
+                yield Reference(digest, Why.CONSUMER, heartbeat.consumer)
 
 
 def of_version(manifest: Manifest) -> Reference:

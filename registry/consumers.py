@@ -31,8 +31,8 @@ class Consumers:
     def all(self, on_unreadable: Callable[[str], None] | None = None) -> Iterator[Heartbeat]:
         """Every heartbeat that can be read, stale ones too, by consumer.
 
-        `at` is the later of the consumer's clock and the store's, so that a consumer whose clock is slow is
-        not taken for gone.
+        `at` is the store's time, whatever the consumer's clock says: by a slow one it would seem gone, and by
+        a fast one it would seem live long after it died. Compare it with `Store.now`.
 
         Args:
             on_unreadable: told what is wrong with each heartbeat that cannot be read; one bad object must not
@@ -51,9 +51,9 @@ class Consumers:
                 if on_unreadable is not None:
                     on_unreadable(f"{listed.key} speaks for {heartbeat.consumer}, which is another consumer")
                 continue
-            yield heartbeat.model_copy(update={"at": max(heartbeat.at, listed.modified_at)})
+            yield heartbeat.model_copy(update={"at": listed.modified_at})
 
 
 def is_stale(heartbeat: Heartbeat, now: datetime) -> bool:
-    """Whether a consumer has been silent for so long that it must be presumed gone."""
+    """Whether a consumer has been silent for so long that it must be presumed gone; `now` is the store's."""
     return (now - heartbeat.at).total_seconds() > heartbeat.interval_seconds * STALE_AFTER_INTERVALS

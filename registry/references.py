@@ -161,9 +161,12 @@ class ReferenceReader:
             ) from error
 
     def _by_number(self, heartbeat: Heartbeat, contents: Contents) -> Iterator[Reference]:
-        """What a heartbeat names by its version alone, such as a canary."""
+        """What a heartbeat names by its version alone, as the canary in one of an earlier release."""
         for report in heartbeat.models:
-            by_number = {report.canary_version, None if report.digest else report.version}
+            by_number = {
+                None if report.canary_digest else report.canary_version,
+                None if report.digest else report.version,
+            }
             for version in by_number & contents.versions.get(report.model, {}).keys():
                 digest = self.manifest(report.model, int(version or 0)).blob.digest
                 yield Reference(digest, Why.CONSUMER, heartbeat.consumer)

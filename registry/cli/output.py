@@ -79,11 +79,11 @@ def shows_colours(stream: IO[str]) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def ago(moment: datetime | None) -> str:
-    """How long ago, as people say it."""
+def ago(moment: datetime | None, now: datetime | None = None) -> str:
+    """How long ago, as people say it; `now` is this machine's time by default."""
     if moment is None:
         return "-"
-    seconds = max(0, int((utc_now() - moment).total_seconds()))
+    seconds = max(0, int(((now or utc_now()) - moment).total_seconds()))
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length} {unit} ago"

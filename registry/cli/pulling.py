@@ -65,7 +65,7 @@ def _write(target: Path, data: bytes, *, force: bool) -> None:
         if force:
             part.replace(target)
         else:
-            os.link(part, target)  # fails where someone was quicker; a rename would replace their file
+            _rename_to_free(part, target)
     except FileExistsError as error:
         raise ConflictError(f"{target} exists; replace it with --force") from error
     except OSError as error:
@@ -74,6 +74,21 @@ def _write(target: Path, data: bytes, *, force: bool) -> None:
         if part is not None:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+
+
+def _rename_to_free(part: Path, target: Path) -> None:
+    """Give `part` its name unless someone was quicker, whose file a plain rename would replace."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links there, as on exFAT: the name is taken first, and then given the file
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        try:
+            part.replace(target)
+        except OSError:
+            target.unlink()
+            raise
 
 
 def _umask() -> int:

@@ -66,7 +66,9 @@ class StatusLine(ServedModelReport):
     pid: int
     at: AwareDatetime = Field(description="when it was last heard of")
     live: bool = Field(description="false once it has been silent for three of its intervals")
-    generations_behind: int | None = Field(description="null where the channel cannot be read")
+    generations_behind: int | None = Field(
+        description="null where the channel cannot be read, or does not have what it serves"
+    )
 
 
 class EntryEvent(_Shape):
@@ -90,6 +92,17 @@ class ConsumerEvent(_Shape):
     generation: int | None = None
     generations_behind: int | None = None
     last_error: str | None = None
+
+
+class ChannelEvent(_Shape):
+    """A channel was found to be damaged, or can be read again."""
+
+    at: AwareDatetime
+    event: Literal["channel"]
+    model: str
+    channel: str
+    readable: bool
+    fault: str | None
 
 
 class StoreEvent(_Shape):
@@ -224,7 +237,7 @@ SHAPES: dict[str, Any] = {
     "history": list[ChannelEntry],
     "diff": VersionDiff,
     "status": list[StatusLine],
-    "watch": EntryEvent | ConsumerEvent | StoreEvent,
+    "watch": EntryEvent | ConsumerEvent | ChannelEvent | StoreEvent,
     "doctor": Examined,
     "gc": Garbage,
     "verify": Verified,

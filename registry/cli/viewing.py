@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,8 @@ from ferryline.registry.cli.formats import OutputFormat
 from ferryline.registry.cli.opening import open_registry
 from ferryline.registry.cli.output import ago, note, print_fields, print_json, print_table, short, size_of
 from ferryline.registry.cli.version_fields import metrics_of, version_fields
-from ferryline.registry.convergence import Service, services
-from ferryline.registry.documents import ChannelEntry, Manifest, utc_now
+from ferryline.registry.convergence import Positions, Service, services
+from ferryline.registry.documents import ChannelEntry, Manifest
 from ferryline.registry.errors import NotFoundError, UntrustedAnswerError, UsageError
 from ferryline.registry.log import READERS
 from ferryline.registry.names import ModelReference
@@ -97,19 +98,20 @@ def history(store: str | None, output: OutputFormat, reference: str, limit: int)
 def status(store: str | None, output: OutputFormat, reference: str | None) -> None:
     """Every consumer, what it serves and how far behind its channel it is."""
     registry = open_registry(store)
-    found = services(registry.consumers.all(on_unreadable=note), utc_now())
+    heartbeats = list(registry.consumers.all(on_unreadable=note))
+    now = registry.store.now()  # after the answer that tells it
+    found = services(heartbeats, now)
     if reference is not None:
         wanted = channel_reference(reference)
         found = [service for service in found if _is_wanted(service, wanted)]
-    channels = {(service.report.model, service.report.channel) for service in found}
-    heads = {channel: _generation(registry, *channel) for channel in channels}
-    lines = [_status_line(service, heads) for service in found]
+    behind = _behind(registry, found)
+    lines = [_status_line(*each) for each in zip(found, behind, strict=True)]
     if output is OutputFormat.JSON:
         print_json(lines)
         return
     print_table(
         ["CONSUMER", "CHANNEL", "SERVES", "GEN", "BEHIND", "SINCE", "STATE", "LAST ERROR"],
-        [_status_row(service, line) for service, line in zip(found, lines, strict=True)],
+        [_status_row(service, line, now) for service, line in zip(found, lines, strict=True)],
     )
 
 
@@ -160,14 +162,28 @@ def _heads(registry: Registry, model: str, unreadable: Unreadable) -> dict[str, 
     return heads
 
 
-def _generation(registry: Registry, model: str, channel: str) -> int | None:
-    """The newest generation of a channel a consumer claims to follow, None where it cannot be read."""
-    try:
-        head = registry.channel(model, channel).head()
-    except (UsageError, UntrustedAnswerError) as error:
-        note(str(error))
-        return None
-    return head.generation if head else 0
+def _behind(registry: Registry, found: list[Service]) -> list[int | None]:
+    """How many generations each is behind, None where that is not known; why not is said."""
+    heads: dict[tuple[str, str], ChannelEntry | None] = {}
+    unknown = set()
+    for channel in {(service.report.model, service.report.channel) for service in found}:
+        try:
+            heads[channel] = registry.channel(*channel).head()
+        except (UsageError, UntrustedAnswerError) as error:
+            note(str(error))
+            unknown.add(channel)
+    positions = Positions(registry)
+    behind: list[int | None] = []
+    for service in found:
+        report = service.report
+        channel = (report.model, report.channel)
+        behind.append(None if channel in unknown else positions.behind(report, heads[channel]))
+        if behind[-1] is None and channel not in unknown:
+            note(
+                f"{service.heartbeat.consumer} serves {service.serves} as another generation "
+                f"{report.generation} than {report.model}:{report.channel} has: the log was cut or replaced"
+            )
+    return behind
 
 
 def _served(channel: str, head: ChannelEntry | None) -> str:
@@ -229,10 +245,8 @@ def _is_wanted(service: Service, wanted: ModelReference) -> bool:
     return report.model == wanted.model and wanted.channel in {None, report.channel}
 
 
-def _status_line(service: Service, heads: dict[tuple[str, str], int | None]) -> dict[str, Any]:
+def _status_line(service: Service, behind: int | None) -> dict[str, Any]:
     report = service.report
-    head = heads[report.model, report.channel]
-    behind = None if head is None else head - (report.generation or 0)
     return {
         "consumer": service.heartbeat.consumer,
         "role": service.heartbeat.role,
@@ -245,7 +259,7 @@ def _status_line(service: Service, heads: dict[tuple[str, str], int | None]) -> 
     }
 
 
-def _status_row(service: Service, line: dict[str, Any]) -> tuple[str, ...]:
+def _status_row(service: Service, line: dict[str, Any], now: datetime) -> tuple[str, ...]:
     report = service.report
     return (
         service.heartbeat.consumer,
@@ -254,6 +268,6 @@ def _status_row(service: Service, line: dict[str, Any]) -> tuple[str, ...]:
         str(report.generation or "-"),
         "?" if line["generations_behind"] is None else str(line["generations_behind"]),
         ago(report.since),
-        f"gone, last seen {ago(service.heartbeat.at)}" if service.stale else report.phase,
+        f"gone, last seen {ago(service.heartbeat.at, now)}" if service.stale else report.phase,
         report.last_error or "-",
     )

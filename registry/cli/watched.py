@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ferryline.registry.convergence import Service
 from ferryline.registry.documents import ChannelEntry
 
 Key = tuple[str, str]
-"""A consumer or model, and a channel of it."""
+"""A model, and a channel of it."""
+Name = tuple[str, str, str]
+"""A consumer, a model, and a channel of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     """The channels' newest entries and the consumers, as the store showed them; `fault` where it did not.
 
-    `news` are the entries that the look before did not see, each channel's oldest first.
+    `news` are the entries that the look before did not see, each channel's oldest first; `unreadable` are the
+    channels that are damaged, with what is wrong; `behind` is how many generations each service is behind its
+    channel, None where that is not known.
     """
 
     entries: Mapping[Key, ChannelEntry]
-    services: Mapping[tuple[str, str, str], Service]
+    services: Mapping[Name, Service]
     news: tuple[ChannelEntry, ...] = ()
     fault: str | None = None
-
-    def behind(self, service: Service) -> int | None:
-        """How many generations a service is behind its channel, None where that is not known."""
-        head = self.entries.get((service.report.model, service.report.channel))
-        return None if head is None else head.generation - (service.report.generation or 0)
+    unreadable: Mapping[Key, str] = field(default_factory=dict)
+    behind: Mapping[Name, int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that became other: `kind` is `entry`, `consumer` or `store`."""
+    """Something that became other: `kind` is `entry`, `consumer`, `channel` or `store`."""
 
     kind: str
     text: str
@@ -47,11 +48,14 @@ def events(before: Scene, now: Scene) -> Iterator[Event]:
         yield Event("store", told, {"reachable": now.fault is None, "fault": now.fault})
     if now.fault is not None:
         return
+    for key in {**before.unreadable, **now.unreadable}:
+        if before.unreadable.get(key) != now.unreadable.get(key):
+            yield _channel(key, now.unreadable.get(key))
     for entry in now.news:
         yield Event("entry", entry_text(entry), {"entry": entry})
     for name, service in now.services.items():
         if _state(before.services.get(name)) != _state(service):
-            yield _consumer(service, now.behind(service))
+            yield _consumer(service, now.behind.get(name))
     for name in before.services:
         if name not in now.services:
             consumer, model, channel = name
@@ -73,6 +77,13 @@ def entry_text(entry: ChannelEntry) -> str:
 def state_of(service: Service) -> str:
     """How a consumer does, in a word."""
     return "gone" if service.stale else service.report.phase
+
+
+def _channel(key: Key, fault: str | None) -> Event:
+    model, channel = key
+    told = f"cannot be read: {fault}" if fault else "can be read again"
+    details = {"model": model, "channel": channel, "readable": fault is None, "fault": fault}
+    return Event("channel", f"{model}:{channel} {told}", details)
 
 
 def _consumer(service: Service, behind: int | None) -> Event:

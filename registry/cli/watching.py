@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
@@ -15,10 +17,10 @@ from ferryline.registry.cli.formats import OutputFormat
 from ferryline.registry.cli.opening import open_registry
 from ferryline.registry.cli.output import ago, inert_json, printable
 from ferryline.registry.cli.signals import stop_on_signals
-from ferryline.registry.cli.watched import Event, Scene, entry_text, events, state_of
-from ferryline.registry.convergence import services
+from ferryline.registry.cli.watched import Event, Key, Scene, entry_text, events, state_of
+from ferryline.registry.convergence import Positions, Service, services
 from ferryline.registry.documents import ChannelEntry, utc_now
-from ferryline.registry.errors import StoreDeniedError, StoreError, UsageError
+from ferryline.registry.errors import StoreDeniedError, StoreError, UntrustedAnswerError, UsageError
 from ferryline.registry.names import ModelReference
 
 if TYPE_CHECKING:
@@ -54,44 +56,73 @@ class Watcher:
         self._wanted = wanted
         self._last = Scene({}, {})
         self._seen = False
+        self._unread: set[Key] = set()
+        """The channels that were there at the first look and could not be read yet."""
+        self._positions = Positions(registry)
 
     def look(self) -> Scene:
         """What there is now; what was there before, with the fault, where the store does not tell.
+
+        At the first look a channel's newest entry is news, and from then on every entry.
 
         Raises:
             StoreDeniedError: at the first look: wrong credentials, no such bucket.
         """
         try:
-            news = self._news()
-            found = services(self._registry.consumers.all(), utc_now())
+            scene = self._look()
         except StoreError as error:
             if isinstance(error, StoreDeniedError) and not self._seen:
                 raise  # what was wrong from the start is for the caller to mend, not to wait for
-            return Scene(self._last.entries, self._last.services, fault=str(error))
+            return replace(self._last, news=(), fault=str(error))
         self._seen = True
-        self._last = Scene(
-            {**self._last.entries, **{(entry.model, entry.channel): entry for entry in news}},
-            {
-                (service.heartbeat.consumer, service.report.model, service.report.channel): service
-                for service in found
-                if self._is_wanted(service.report.model, service.report.channel)
-            },
-            tuple(news),
-        )
-        return self._last
+        self._last = scene
+        return scene
 
-    def _news(self) -> list[ChannelEntry]:
+    def _look(self) -> Scene:
+        # before the channels, or a consumer could be ahead of what was read of its channel
+        heartbeats = list(self._registry.consumers.all())
+        found = {
+            (service.heartbeat.consumer, service.report.model, service.report.channel): service
+            for service in services(heartbeats, self._registry.store.now())
+            if self._is_wanted(service.report.model, service.report.channel)
+        }
+        news, unreadable = self._news()
+        entries = {**self._last.entries, **{(entry.model, entry.channel): entry for entry in news}}
+        return Scene(
+            entries,
+            found,
+            tuple(news),
+            unreadable=unreadable,
+            behind={name: self._behind(service, entries) for name, service in found.items()},
+        )
+
+    def _behind(self, service: Service, entries: Mapping[Key, ChannelEntry]) -> int | None:
+        head = entries.get((service.report.model, service.report.channel))
+        return None if head is None else self._positions.behind(service.report, head)
+
+    def _news(self) -> tuple[list[ChannelEntry], dict[Key, str]]:
+        """What is new in each channel; and what is wrong with those that cannot be read."""
         found: list[ChannelEntry] = []
+        unreadable: dict[Key, str] = {}
         for model in [self._wanted.model] if self._wanted else self._registry.models():
-            for channel in self._registry.channels(model):
-                if self._is_wanted(model, channel):
+            for channel in filter(partial(self._is_wanted, model), self._registry.channels(model)):
+                try:
                     found += self._newer(model, channel)
-        return found
+                except UntrustedAnswerError as error:
+                    unreadable[model, channel] = str(error)
+        if not self._seen:
+            self._unread = set(unreadable)
+        return found, unreadable
 
     def _newer(self, model: str, channel: str) -> list[ChannelEntry]:
         log, known = self._registry.channel(model, channel), self._last.entries.get((model, channel))
-        # one read where nothing is new
-        return log.newest(1) if known is None else log.newer_than(known)
+        if known is not None:  # one read where nothing is new
+            return log.newer_than(known)
+        if self._seen and (model, channel) not in self._unread:  # it is new itself
+            return list(log.history())
+        newest = log.newest(1)
+        self._unread.discard((model, channel))
+        return newest
 
     def _is_wanted(self, model: str, channel: str) -> bool:
         return self._wanted is None or (
@@ -152,11 +183,13 @@ def _picture(scene: Scene, recent: list[str]) -> Group:
     for entry in scene.entries.values():
         text = f"{printable(entry_text(entry))}, {ago(entry.at)}"
         channels.add_row(f"{entry.model}:{entry.channel}", Text(text))
+    for (model, channel), fault in scene.unreadable.items():
+        channels.add_row(f"{model}:{channel}", Text(printable(fault), style="bold red"))
     consumers = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("CONSUMER", "CHANNEL", "SERVES", "BEHIND", "STATE", "LAST ERROR"):
         consumers.add_column(column, overflow="fold")
-    for service in scene.services.values():
-        report, behind = service.report, scene.behind(service)
+    for name, service in scene.services.items():
+        report, behind = service.report, scene.behind.get(name)
         cells = (
             service.heartbeat.consumer,
             f"{report.model}:{report.channel}",
@@ -166,6 +199,6 @@ def _picture(scene: Scene, recent: list[str]) -> Group:
             report.last_error or "-",
         )
         consumers.add_row(*(Text(printable(cell)) for cell in cells))
-    fault = [Text(printable(scene.fault), style="bold red")] if scene.fault else []
+    down = [Text(printable(scene.fault), style="bold red")] if scene.fault else []
     lines = [Text(printable(line)) for line in recent]
-    return Group(*fault, channels, Text(), consumers, Text(), *lines)
+    return Group(*down, channels, Text(), consumers, Text(), *lines)

@@ -259,6 +259,10 @@ class Guarded(MemoryStore):
         self._require(key)
         super().put(key, data)
 
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        self._require(key)
+        return super().put_if_unchanged(key, data, etag)
+
     def delete(self, key: str) -> None:
         self._require(key)
         super().delete(key)

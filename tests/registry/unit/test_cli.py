@@ -13,6 +13,7 @@ import pytest
 
 from ferryline.registry import Registry
 from ferryline.registry.documents import Heartbeat, ServedModelReport, utc_now
+from ferryline.registry.stores.folder import FolderStore
 from tests.registry.ferry import Ferry
 from tests.support.waiting import DEADLINE
 
@@ -124,6 +125,12 @@ def heartbeat(consumer: str, generation: int | None, *, silent: float = 0, **rep
     )  # fmt: skip
 
 
+def of(store_url: str, version: int) -> dict[str, Any]:
+    """What a consumer reports of the version that it serves."""
+    manifest = Registry.open(store_url).versions("digits").get(version)
+    return {"version": version, "digest": manifest.blob.digest}
+
+
 def fall_silent(root: Path, consumer: str) -> None:
     """Let it be an hour since `consumer` wrote its heartbeat."""
     an_hour_ago = utc_now().timestamp() - 3600
@@ -133,9 +140,11 @@ def fall_silent(root: Path, consumer: str) -> None:
 @pytest.mark.usefixtures("published")
 def test_status_and_wait(ferry: Ferry, store_url: str, tmp_path: Path) -> None:
     consumers = Registry.open(store_url).consumers
-    consumers.beat(heartbeat("fast", 4))
-    consumers.beat(heartbeat("slow", 3))
-    consumers.beat(heartbeat("gone", 1, silent=3600))
+    consumers.beat(heartbeat("fast", 4, **of(store_url, 2)))
+    consumers.beat(heartbeat("slow", 3, **of(store_url, 3)))
+    consumers.beat(
+        heartbeat("gone", 1, silent=-3600, **of(store_url, 1))
+    )  # a clock that is fast keeps nobody live
     fall_silent(tmp_path, "gone")
     late = ferry("rollback", "digits", "--wait", "0")
     assert late.code == 7
@@ -150,11 +159,40 @@ def test_status_and_wait(ferry: Ferry, store_url: str, tmp_path: Path) -> None:
     }
     assert {name: line["live"] for name, line in lines.items()} == {"fast": True, "slow": True, "gone": False}
     assert "gone, last seen" in ferry("status", "digits").out
-    consumers.beat(heartbeat("slow", 5))
-    consumers.beat(heartbeat("fast", 5))
+    consumers.beat(heartbeat("slow", 5, **of(store_url, 1)))
+    consumers.beat(heartbeat("fast", 5, **of(store_url, 1)))
     reached = ferry("rollback", "digits", "--wait", "0")
     assert reached.code == 0
     assert "every live consumer serves generation 5 of digits:production (2); 1 went silent" in reached.err
+
+
+@pytest.mark.usefixtures("published")
+def test_who_is_live_is_told_by_the_stores_clock(
+    ferry: Ferry, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Registry.open(store_url).consumers.beat(heartbeat("web1", 3, **of(store_url, 3)))
+    assert ferry("status", "-o", "json").json[0]["live"] is True
+    monkeypatch.setattr(FolderStore, "now", lambda _: utc_now() + timedelta(hours=2))
+    assert ferry("status", "-o", "json").json[0]["live"] is False
+    assert "last seen 2 h ago" in ferry("status").out
+
+
+@pytest.mark.usefixtures("published")
+def test_a_consumer_of_a_log_that_was_lost_is_said_to_be_one(ferry: Ferry, store_url: str) -> None:
+    consumers = Registry.open(store_url).consumers
+    consumers.beat(heartbeat("same", 3, **of(store_url, 2)))
+    consumers.beat(heartbeat("older", 2, **of(store_url, 3)))
+    consumers.beat(heartbeat("newer", 9, **of(store_url, 3)))
+    consumers.beat(heartbeat("fine", 2, **of(store_url, 2)))
+    status = ferry("status", "-o", "json")
+    assert {line["consumer"]: line["generations_behind"] for line in status.json} == {
+        "same": None,
+        "older": None,
+        "newer": None,
+        "fine": 1,
+    }
+    assert "same serves digits@2 as another generation 3 than digits:production has" in status.err
+    assert "fine" not in status.err
 
 
 @pytest.mark.usefixtures("published")
@@ -167,7 +205,7 @@ def test_a_wait_for_nobody_says_so(ferry: Ferry) -> None:
 @pytest.mark.usefixtures("published")
 def test_a_wait_ends_at_once_when_a_consumer_refused(ferry: Ferry, store_url: str) -> None:
     refusal = {"refused_generation": 4, "refused_gate": "digest", "last_error": "100 bytes"}
-    Registry.open(store_url).consumers.beat(heartbeat("picky", 3, **refusal))
+    Registry.open(store_url).consumers.beat(heartbeat("picky", 3, **of(store_url, 3), **refusal))
     result = ferry("promote", "digits@1", "--wait", "3600")
     assert result.code == 7
     assert "picky serves generation 3, refused it by gate digest (100 bytes)" in result.err
@@ -198,8 +236,8 @@ def test_one_bad_heartbeat_hides_no_other(
     ferry: Ferry, store_url: str, damage: dict[str, Any] | None, output: str
 ) -> None:
     registry = Registry.open(store_url)
-    registry.consumers.beat(heartbeat("fine", 4))
-    good = heartbeat("bad", 4).model_dump(mode="json")
+    registry.consumers.beat(heartbeat("fine", 4, **of(store_url, 1)))
+    good = heartbeat("bad", 4, **of(store_url, 1)).model_dump(mode="json")
     registry.store.put("consumers/bad.json", b"" if damage is None else json.dumps(good | damage).encode())
     result = ferry("status", "-o", output)
     assert result.code == 0

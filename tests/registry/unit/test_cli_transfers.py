@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -126,3 +127,50 @@ def test_pickled_arrays_are_not_loaded(ferry: Ferry, file: Callable[..., str]) -
     np.savez("rows.npz", **{"inputs/input": np.array([{"a": 1}], dtype=object)})
     assert ferry("publish", "digits", file(), "--golden", "rows.npz").code == 2
     assert ferry("publish", "digits", file(), "--golden", "missing.json").code == 2
+
+
+@pytest.mark.usefixtures("published")
+def test_a_pull_needs_no_hard_links(ferry: Ferry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    whole = tmp_path / "whole.onnx"
+    assert ferry("pull", "digits@2", "--to", str(whole)).code == 0
+    monkeypatch.setattr(os, "link", no_links)
+    target = tmp_path / "folder" / "model.onnx"
+    target.parent.mkdir()
+    assert ferry("pull", "digits@2", "--to", str(target)).code == 0
+    assert target.read_bytes() == whole.read_bytes()
+    assert target.stat().st_mode == whole.stat().st_mode
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("links", [True, False])
+def test_a_pull_replaces_no_file_that_came_meanwhile(
+    ferry: Ferry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    target, link = tmp_path / "model.onnx", os.link
+
+    def too_late(source: Path, name: Path) -> None:
+        target.write_bytes(b"theirs")
+        if not links:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        link(source, name)
+
+    monkeypatch.setattr(os, "link", too_late)
+    refused = ferry("pull", "digits@2", "--to", str(target))
+    assert (refused.code, target.read_bytes()) == (4, b"theirs")
+
+
+@pytest.mark.usefixtures("published")
+def test_a_pull_of_a_channel_takes_the_manifest_that_it_names_and_no_other(
+    ferry: Ferry, store_url: str, tmp_path: Path
+) -> None:
+    registry = Registry.open(store_url)
+    other = registry.versions("digits").get(1).model_copy(update={"version": 3})
+    registry.store.put("models/digits/versions/0000000003.json", other.encode())
+    refused = ferry("pull", "digits:production", "--to", str(tmp_path / "model.onnx"))
+    assert refused.code == 6
+    assert "not the one that generation 3 of digits:production names" in refused.err
+    assert not (tmp_path / "model.onnx").exists()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -24,7 +25,9 @@ pytestmark = pytest.mark.usefixtures("published")
 
 def beat(registry: Registry, **report: Any) -> None:
     now = utc_now()
-    said = {"model": "digits", "channel": "production", "phase": "serving"} | report
+    manifest = registry.versions("digits").get(report["version"])
+    said = {"model": "digits", "channel": "production", "phase": "serving", "digest": manifest.blob.digest}
+    said |= report
     registry.consumers.beat(
         Heartbeat(
             consumer="c1", role="grpc", host="h", pid=1, started_at=now, at=now, interval_seconds=DEADLINE,
@@ -74,6 +77,61 @@ def test_consumers_come_change_and_leave(store_url: str) -> None:
     assert watch.texts() == ["c1 serving digits:production version 2 generation 2, 1 behind (refused)"]
     registry.consumers.leave("c1")
     assert watch.texts() == ["c1 left digits:production"]
+
+
+def test_every_entry_of_a_channel_that_is_new_is_told(store_url: str) -> None:
+    registry, watch = Registry.open(store_url), Watch(Registry.open(store_url))
+    watch.look()
+    registry.promote("digits", 1, "staging", reason="first")
+    registry.promote("digits", 2, "staging", reason="second")
+    assert [text.rpartition(": ")[2] for text in watch.texts()] == ["first", "second"]
+    registry.promote("digits", 3, "staging", reason="third")
+    assert [text.rpartition(": ")[2] for text in watch.texts()] == ["third"]
+
+
+def test_a_damaged_channel_silences_no_other(store_url: str) -> None:
+    registry, watch = Registry.open(store_url), Watch(Registry.open(store_url))
+    registry.promote("digits", 1, "staging")
+    key = "models/digits/channels/production/0000000004.json"
+    watch.look()
+    registry.store.put(key, b"damaged")
+    registry.promote("digits", 2, "staging", reason="told")
+    beat(registry, version=3, generation=3)
+    damaged, told, consumer = watch.look()
+    assert damaged.text.startswith("digits:production cannot be read: ")
+    assert (damaged.kind, damaged.details["readable"]) == ("channel", False)
+    assert told.text.endswith(": told")
+    assert (consumer.kind, consumer.details["generations_behind"]) == ("consumer", 0)
+    TypeAdapter(SHAPES["watch"]).validate_python({"at": utc_now(), "event": damaged.kind, **damaged.details})
+    assert watch.look() == [], "once"
+    registry.store.delete(key)
+    registry.promote("digits", 1, reason="mended")
+    assert [text.rpartition(": ")[2] for text in watch.texts()] == [
+        "digits:production can be read again",
+        "mended",
+    ]
+
+
+def test_a_channel_that_was_damaged_from_the_start_is_told_as_it_is_when_it_can_be_read(
+    store_url: str,
+) -> None:
+    registry = Registry.open(store_url)
+    key = "models/digits/channels/production/0000000003.json"
+    whole = registry.store.get(key).data
+    registry.store.put(key, b"damaged")
+    watch = Watch(Registry.open(store_url))
+    assert [event.kind for event in watch.look()] == ["channel"]
+    registry.store.put(key, whole)
+    assert [event.kind for event in watch.look()] == ["channel", "entry"]
+
+
+def test_who_is_gone_is_told_by_the_stores_clock(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, watch = Registry.open(store_url), Watch(Registry.open(store_url))
+    beat(registry, version=3, generation=3)
+    watch.look()
+    later = timedelta(seconds=4 * DEADLINE)
+    monkeypatch.setattr(FolderStore, "now", lambda _: utc_now() + later)
+    assert watch.texts() == ["c1 gone digits:production version 3 generation 3"]
 
 
 def test_only_what_is_wanted(store_url: str) -> None:

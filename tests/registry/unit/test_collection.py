@@ -104,6 +104,14 @@ def test_every_channel_of_every_model_keeps_its_own_and_what_is_shared(registry:
     assert garbage(registry) == []
 
 
+def test_the_canary_of_a_consumer_is_kept_by_its_digest(registry: Registry) -> None:
+    publish(registry, 4)
+    digest = registry.versions("digits").get(2).blob.digest
+    # version 1 of the log that this consumer followed had the file that is 2 in this one
+    beat(registry, canary_version=1, canary_digest=digest)
+    assert garbage(registry) == [1, 3]
+
+
 def test_what_a_consumer_serves_is_kept_until_it_was_gone_for_a_day(registry: Registry) -> None:
     publish(registry, 4)
     beat(registry, version=1, digest=digest_of(content(1)), generation=1, canary_version=2)
