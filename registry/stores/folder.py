@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -201,11 +200,11 @@ def _unless_missing(error: OSError) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep other writers that ask for this lock waiting; where the file system has none, nobody waits."""
-    if sys.platform == "win32":
+    try:
+        import fcntl
+    except ImportError:  # Windows
         yield
         return
-    import fcntl
-
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
