@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -67,7 +68,7 @@ class Turn:
         before = {listed.key: listed.modified_at for listed in self._store.list(RUNS)}
         began_at = {_number(key): moment for key, moment in before.items() if _is_run(key)}
         self.number = max(began_at, default=0) + 1
-        self._proved = monotonic()
+        self._proved = -math.inf
         self._begin(actor)
         self._began = monotonic()
         self._began_at = self._log.written_at(self.number)
