@@ -260,7 +260,7 @@ class Positions:
     """
 
     registry: Registry
-    _entries: dict[tuple[str, str, int], ChannelEntry | None] = field(default_factory=dict)
+    _entries: dict[tuple[str, str, int], ChannelEntry] = field(default_factory=dict)
 
     def behind(self, report: ServedModelReport, head: ChannelEntry | None) -> int | None:
         """How many generations a consumer is behind, None where its channel does not have what it serves.
@@ -285,6 +285,6 @@ class Positions:
         if place not in self._entries:
             try:
                 self._entries[place] = self.registry.channel(report.model, report.channel).get(generation)
-            except (UntrustedAnswerError, UsageError):
-                self._entries[place] = None
+            except (UntrustedAnswerError, UsageError):  # it is not there, or not to be read just now
+                return None
         return self._entries[place]

@@ -24,7 +24,7 @@ class DurableFolders:
     synced. So each name is synced once by each object of this class, those that it finds too.
 
     Args:
-        root: where the names begin that must be synced; those above it are only where this object made them.
+        root: below it each name must be synced; its own, and those above, only where this object made them.
         mode: the permissions of new folders, before the umask.
     """
 
@@ -50,7 +50,7 @@ class DurableFolders:
         try:
             sync_folder(folder.parent)
         except OSError:
-            # what lies above was somebody else's to make, and may be closed to this user
-            if folder in self._made or folder.is_relative_to(self._root):
+            # the root and what lies above it may be somebody else's, in folders that are closed to this user
+            if folder in self._made or self._root in folder.parents:
                 raise
         self._synced.add(folder)

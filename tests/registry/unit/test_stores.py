@@ -152,9 +152,13 @@ def test_what_others_made_above_the_root_need_not_be_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     syncs = Syncs(monkeypatch)
-    syncs.failing.add(tmp_path.parent)  # closed to this user, say
-    FolderStore(tmp_path / "store").put("a", b"")
-    assert tmp_path in syncs.synced
+    (tmp_path / "theirs").mkdir()
+    syncs.failing |= {tmp_path.parent, tmp_path}  # closed to this user, say
+    FolderStore(tmp_path / "theirs").put("a", b"")
+    assert tmp_path / "theirs" in syncs.synced
+    FolderStore(tmp_path / "theirs" / "store").put("a", b"")
+    with pytest.raises(StoreUnreachableError):
+        FolderStore(tmp_path / "ours").put("a", b"")
 
 
 def test_what_killed_writers_left_behind_goes_and_what_is_under_way_stays(tmp_path: Path) -> None:
