@@ -21,7 +21,7 @@ from ferryline.model_runtime.memory import release_free_memory
 from ferryline.model_runtime.pool import WarmLimits, WarmPool, WarmShelf
 from ferryline.model_runtime.served import ServedModel
 from ferryline.registry.catalogue import Registry
-from ferryline.registry.documents import ChannelEntry, ModelFacts, Operation, ServedModelReport, utc_now
+from ferryline.registry.documents import ChannelEntry, ModelFacts, ServedModelReport, utc_now
 from ferryline.registry.errors import FerryError, RefusedError
 from ferryline.registry.names import DEFAULT_CHANNEL
 from ferryline.registry.ratchet import Ratchet
@@ -312,13 +312,14 @@ class Follower:
         return None if bad is None else self._performer.regression(*bad)
 
     def _may_wait(self) -> bool:
-        newest = self._performer.newest
-        is_rollback = newest is not None and newest.operation is Operation.ROLLBACK
-        return self._settings.swap_jitter > 0 and self.current is not None and not is_rollback
+        # a hold or a release over a rollback does not make that wait
+        return self._settings.swap_jitter > 0 and self.current is not None and not self._performer.urgent
 
     def _swap(self, action: rules.Swap | rules.FallBack) -> rules.Event:
         is_new = isinstance(action, rules.Swap)
         swapped = self._performer.swap() if is_new else self._performer.fall_back()
+        if isinstance(swapped, rules.Found):  # it was rolled back while it loaded
+            return swapped
         self.current = self._performer.pool.current
         self.swaps += 1
         self._serving.set()

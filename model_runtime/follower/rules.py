@@ -5,6 +5,7 @@
 - `step(state, event)` gives the next state and the one action to perform; performing it gives an event.
 - A failure on the way leads back to the last good version. A transient one is tried again, later each time;
   a refused generation is not tried again, only a newer one is.
+- What is rolled back while it loads is left for what the rollback leads to.
 - Generations served only ever rise: a rollback is a newer generation that names an older version. A fall-back
   is the exception: a consumer that finds that what serves does worse than what served before goes back to
   that by itself, and refuses the generation it leaves.
@@ -42,11 +43,16 @@ STAGES = (Phase.FETCHING, Phase.VERIFYING, Phase.LOADING, Phase.WARMING)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One generation of the channel: the version it names and the digest of that version's file."""
+    """One generation of the channel: the version it names and the digest of that version's file.
+
+    `trusted` says whether somebody trusted vouches for the generation; one that is not is refused, and its
+    number is free for another entry.
+    """
 
     generation: int
     version: int
     digest: str
+    trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class Refusal:
 class State:
     """Where a follower stands.
 
-    `handled` is the highest generation that was served or refused; polls ask for what is newer.
+    `handled` is the highest trusted generation that was served or refused; polls ask for what is newer.
     `failures` counts transient failures in a row; `last_error` is the newest of them, until one succeeds.
     `refusal` is that of the highest generation, for as long as nothing newer serves. `looks_back` says that
     nothing serves and older versions are left to try.
@@ -242,7 +248,7 @@ def _nothing(state: State, *, behind: bool) -> tuple[State, Action]:
 
 
 def _found(state: State, target: Target, *, behind: bool) -> tuple[State, Action]:
-    if target.generation <= state.handled and not behind:
+    if target.trusted and target.generation <= state.handled and not behind:
         return _failed(
             state,
             f"the store shows generation {target.generation} after {state.handled}: "
@@ -281,7 +287,7 @@ def _rejected(state: State, why: Rejected) -> tuple[State, Action]:
     newest = state.candidate.generation > state.handled
     rested = replace(
         _at_rest(state),
-        handled=max(state.handled, state.candidate.generation),
+        handled=max(state.handled, state.candidate.generation if state.candidate.trusted else 0),
         failures=0,
         refusal=refusal if newest else state.refusal,
         looks_back=state.serving is None,

@@ -85,11 +85,20 @@ class Candidate:
 
     Args:
         entry: the generation.
-        may_break_contract: someone allowed another contract since what serves here was promoted.
+        trusted: whether somebody trusted vouches for `entry`.
+        may_break_contract: tells whether someone allowed another contract than that of what serves here; it
+            is asked only where the contract is another.
     """
 
-    def __init__(self, entry: ChannelEntry, *, may_break_contract: bool = False) -> None:
+    def __init__(
+        self,
+        entry: ChannelEntry,
+        *,
+        trusted: bool = True,
+        may_break_contract: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.entry = entry
+        self.trusted = trusted
         self.may_break_contract = may_break_contract
         self.stable = Part(entry.version, entry.blob_digest, entry.manifest_digest)
         share = entry.canary
@@ -205,9 +214,10 @@ class Stages:
         manifest = part.require_manifest()
         if self._accept is not None:
             self._accept(manifest)
-        if incumbent is None or candidate.may_break_contract:
+        if incumbent is None:
             return
-        if fault := contract_break(incumbent, manifest):
+        fault = contract_break(incumbent, manifest)
+        if fault is not None and not candidate.may_break_contract():
             raise RefusedError(
                 "contract",
                 f"version {manifest.version} cannot take the place of {incumbent.version}: {fault}",
