@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -24,6 +25,8 @@ from ferryline.registry.ratchet import Ratchet
 
 _FURTHEST_BACK = 10
 """How many older versions a newcomer tries before it waits for a newer one."""
+_TRIES_BEHIND = 2
+"""So often it tries one that fails for now until it tries the one before."""
 
 
 class Performer:
@@ -74,6 +77,8 @@ class Performer:
         """The newest trusted generation when the candidate was chosen."""
         self._refused: set[str] = set()
         """Digests of entries that were refused since something else served."""
+        self._tries: Counter[str] = Counter()
+        """How often an entry was tried in this round of looking back, by its digest."""
         self._left = ""
         """Digest of the manifest that a fall-back left, until something else is put to serve."""
         self._found_at = 0.0
@@ -91,13 +96,16 @@ class Performer:
         return rules.Found(self._consider(news.entry, trusted=news.trusted))
 
     def look_back(self) -> rules.Event:
-        """Find the nearest version that rollbacks lead to and that was not refused here."""
+        """Find the nearest version that rollbacks lead to, of those neither refused nor tried too often."""
         newest = self._trusted.newest
         if newest is not None:
             for entry in islice(self._behind(newest), _FURTHEST_BACK):
-                if entry.digest not in self._refused:
+                if entry.digest not in self._refused and self._tries[entry.digest] < _TRIES_BEHIND:
+                    self._tries[entry.digest] += 1
                     return rules.FoundBehind(self._consider(entry))
-        return rules.NothingBehind()
+        nothing = rules.NothingBehind(for_now=bool(set(self._tries) - self._refused))
+        self._tries.clear()
+        return nothing
 
     def run(self, stage: rules.Phase) -> rules.Event:
         """Take the candidate through a stage."""
@@ -118,6 +126,7 @@ class Performer:
         self._raise_handled(candidate.entry)
         self._candidate = None
         self._refused.clear()
+        self._tries.clear()
         self._left = ""
         self.swap_seconds = time.monotonic() - self._found_at
         return rules.Passed()

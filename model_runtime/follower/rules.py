@@ -10,7 +10,8 @@
   is the exception: a consumer that finds that what serves does worse than what served before goes back to
   that by itself, and refuses the generation it leaves.
 - A newcomer whose first candidate is refused has no last good version. It looks back along what a rollback of
-  the channel would lead to, and serves the newest of that which passes, until a newer generation does.
+  the channel would lead to, and serves the newest of that which passes, until a newer generation does. Where
+  its candidate cannot be had for now, it does the same after a few tries, and goes on trying.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ FIRST_RETRY = 0.5
 """Seconds until the first retry of a transient failure."""
 LAST_RETRY = 30.0
 """Seconds that the pause between retries grows to."""
+TRIES_BEFORE_LOOKING_BACK = 3
+"""So often a newcomer tries a candidate that fails for now, until it looks for an older one meanwhile."""
 REGRESSION = "regression"
 """The gate that a consumer names where what serves does worse than what served before."""
 
@@ -72,7 +75,8 @@ class State:
     `handled` is the highest trusted generation that was served or refused; polls ask for what is newer.
     `failures` counts transient failures in a row; `last_error` is the newest of them, until one succeeds.
     `refusal` is that of the highest generation, for as long as nothing newer serves. `looks_back` says that
-    nothing serves and older versions are left to try.
+    nothing serves and older versions are left to try. `stalls` says that an older version is looked for while
+    the candidate cannot be had.
     """
 
     phase: Phase = Phase.FOLLOWING
@@ -83,6 +87,7 @@ class State:
     last_error: str | None = None
     refusal: Refusal | None = None
     looks_back: bool = False
+    stalls: bool = False
 
 
 # --- events: what came of performing an action ----------------------------------------------------
@@ -114,7 +119,9 @@ class FoundBehind:
 
 @dataclass(frozen=True, slots=True)
 class NothingBehind:
-    """There is no older version left to try."""
+    """There is no older version left to try; `for_now` where each that was not refused failed for now."""
+
+    for_now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +227,7 @@ def step(state: State, event: Event) -> tuple[State, Action]:
         case Woke():
             return state, Poll(state.handled)
         case NothingNew() | NothingBehind():
-            return _nothing(state, behind=isinstance(event, NothingBehind))
+            return _nothing(state, event)
         case Found(target) | FoundBehind(target):
             return _found(state, target, behind=isinstance(event, FoundBehind))
         case Passed():
@@ -241,10 +248,16 @@ def _went_wrong(state: State, trouble: Trouble) -> tuple[State, Action]:
             return _regressed(state, trouble)
 
 
-def _nothing(state: State, *, behind: bool) -> tuple[State, Action]:
-    if state.looks_back and not behind:  # what failed behind is not mended by an answer about what is new
-        return state, LookBack()
-    return replace(state, failures=0, last_error=None, looks_back=False), Rest()
+def _nothing(state: State, event: NothingNew | NothingBehind) -> tuple[State, Action]:
+    match event:
+        case NothingNew() if (
+            state.looks_back
+        ):  # what failed behind is not mended by an answer about what is new
+            return state, LookBack()
+        case NothingBehind(for_now) if state.stalls or for_now:  # what failed is tried again, later
+            return replace(state, stalls=False), Rest(state.failures)
+        case _:
+            return replace(state, failures=0, last_error=None, looks_back=False), Rest()
 
 
 def _found(state: State, target: Target, *, behind: bool) -> tuple[State, Action]:
@@ -276,8 +289,18 @@ def _serve(state: State, target: Target) -> tuple[State, Action]:
 
 
 def _failed(state: State, reason: str) -> tuple[State, Action]:
-    failures = state.failures + 1
-    return replace(_at_rest(state), failures=failures, last_error=reason), Rest(failures)
+    failed = replace(_at_rest(state), failures=state.failures + 1, last_error=reason)
+    if state.candidate is not None and _looks_elsewhere(state, state.candidate):
+        return replace(failed, stalls=True), LookBack()
+    return failed, Rest(failed.failures)
+
+
+def _looks_elsewhere(state: State, failed: Target) -> bool:
+    """Whether a newcomer looks for an older version at once after `failed` failed for now."""
+    if state.stalls:  # that was an older one, and there may be one more
+        return True
+    is_new = failed.generation > state.handled
+    return state.serving is None and is_new and state.failures + 1 >= TRIES_BEFORE_LOOKING_BACK
 
 
 def _rejected(state: State, why: Rejected) -> tuple[State, Action]:
@@ -288,7 +311,7 @@ def _rejected(state: State, why: Rejected) -> tuple[State, Action]:
     rested = replace(
         _at_rest(state),
         handled=max(state.handled, state.candidate.generation if state.candidate.trusted else 0),
-        failures=0,
+        failures=state.failures if state.stalls else 0,
         refusal=refusal if newest else state.refusal,
         looks_back=state.serving is None,
     )
@@ -311,7 +334,7 @@ def _fell_back(state: State) -> tuple[State, Action]:
 
 def _at_rest(state: State) -> State:
     phase = Phase.SERVING if state.serving else Phase.FOLLOWING
-    return replace(state, phase=phase, candidate=None)
+    return replace(state, phase=phase, candidate=None, stalls=False)
 
 
 def retry_pause(retry: int, fraction: float) -> float:

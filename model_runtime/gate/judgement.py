@@ -18,7 +18,7 @@ from ferryline.model_runtime.gate.protocol import encode_facts
 from ferryline.model_runtime.gate.shapes import check_declared_values
 from ferryline.model_runtime.gate.tensor_sizes import bytes_of
 from ferryline.model_runtime.golden import check_golden_rows, warm_up
-from ferryline.model_runtime.session import OnnxSession
+from ferryline.model_runtime.session import ExhaustedError, OnnxSession
 from ferryline.registry.digests import digest_of
 from ferryline.registry.documents import GoldenRows, ModelFacts
 from ferryline.registry.error_kinds import is_memory_exhaustion
@@ -66,13 +66,12 @@ def judge(
     try:
         session = OnnxSession(path)
         tell(Stage.RUN)
-        fault = _run(session, facts, golden)
-    except RefusedError as error:
-        if is_memory_exhaustion(error.reason):
-            raise out_of_memory(error.reason) from error
+        _run(session, facts, golden)
+    except ExhaustedError as error:
+        # of memory, this process has what the gate allows; of all else, what the machine has
+        if is_memory_exhaustion(str(error)):
+            raise out_of_memory(str(error)) from error
         raise
-    if fault is not None and is_memory_exhaustion(fault):
-        raise out_of_memory(fault)
     return facts
 
 
@@ -133,11 +132,11 @@ def _check_inferred(model: ModelProto, limits: GateLimits) -> None:
     check_declared_values(inferred, limits)
 
 
-def _run(session: OnnxSession, facts: ModelFacts, golden: GoldenRows | None) -> str | None:
+def _run(session: OnnxSession, facts: ModelFacts, golden: GoldenRows | None) -> None:
     if golden is None:
-        return warm_up(session, facts)
-    check_golden_rows(session, facts, golden)
-    return None
+        warm_up(session, facts)
+    else:
+        check_golden_rows(session, facts, golden)
 
 
 def _peak_bytes() -> int:
