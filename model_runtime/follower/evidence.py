@@ -17,7 +17,6 @@ from ferryline.registry.errors import (
     BrokenChainError,
     CorruptDocumentError,
     DigestMismatchError,
-    NotFoundError,
     RefusedError,
     UnknownSchemaError,
     UntrustedAnswerError,
@@ -79,15 +78,16 @@ def read_manifest(registry: Registry, model: str, part: Named) -> Manifest:
         UntrustedAnswerError: the store does not show it.
     """
     try:
-        manifest = registry.versions(model).get(part.version)
-    except NotFoundError as error:
-        raise UntrustedAnswerError(
-            f"the store does not show the manifest of {model}@{part.version}, which was promoted: {error}"
-        ) from error
+        manifest = registry.versions(model).find(part.version)
     except UnknownSchemaError as error:
         raise RefusedError("schema", str(error), "Upgrade this consumer") from error
     except (CorruptDocumentError, BrokenChainError) as error:
         raise RefusedError("manifest", str(error), REMEDY) from error
+    if manifest is None:
+        raise UntrustedAnswerError(
+            f"the store does not show the manifest of {model}@{part.version}, which was promoted; "
+            "if that lasts, restore it from a backup"
+        )
     if (manifest.digest, manifest.blob.digest) != (part.manifest_digest, part.blob_digest):
         raise RefusedError(
             "digest",
