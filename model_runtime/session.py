@@ -86,9 +86,7 @@ class OnnxSession:
             )
         except Exception as error:  # onnxruntime's errors share no base class below Exception
             if isinstance(error, OSError | MemoryError) or is_exhaustion(str(error)):
-                raise ExhaustedError(
-                    f"it could not be loaded for now: {error or type(error).__name__}"
-                ) from error
+                raise ExhaustedError(f"it could not be loaded for now: {error!r}") from error
             raise RefusedError(
                 "load",
                 f"ONNX Runtime cannot load it: {error}",
