@@ -10,13 +10,11 @@ from datetime import datetime
 
 from ferryline.registry import keys, rules
 from ferryline.registry.contract import contract_break
-from ferryline.registry.digests import digest_of
 from ferryline.registry.documents import Canary, ChannelEntry, Manifest, Operation, utc_now
 from ferryline.registry.errors import (
     BrokenChainError,
     NotFoundError,
     RefusedError,
-    StoreUnreachableError,
     UntrustedAnswerError,
 )
 from ferryline.registry.hints import Hints
@@ -26,6 +24,7 @@ from ferryline.registry.rules import Change, Decision
 from ferryline.registry.signing.seal import UNSEALED, Seal
 from ferryline.registry.stores.base import Store
 from ferryline.registry.versions import Versions
+from ferryline.registry.walking import Walk
 
 UNDO_REACH = 32
 """So many steps back a rollback to a named version looks for where that version served before.
@@ -160,44 +159,7 @@ class Channel:
             BrokenChainError: an entry does not name the one before it.
             StoreError: the store does not answer.
         """
-        proven = entry
-        latest: ChannelEntry | None = None
-        while (data := self._read_on(latest or proven, again=latest is not None)) is not None:
-            following, latest = self._linked_on(proven, latest, data)
-            if latest is not None:
-                yield latest
-                proven = latest
-            latest = following
-        if latest is not None and (shown := self._log.read(latest.generation)) is not None:
-            yield latest if digest_of(shown) == latest.digest else self._reread(proven, latest.generation)
-
-    def _read_on(self, entry: ChannelEntry, *, again: bool) -> bytes | None:
-        try:
-            return self._log.read(entry.generation + 1)
-        except StoreUnreachableError:
-            if not again:  # nothing says that the store answers just now
-                raise
-            return self._log.read(entry.generation + 1)
-
-    def _linked_on(
-        self, proven: ChannelEntry, latest: ChannelEntry | None, data: bytes
-    ) -> tuple[ChannelEntry, ChannelEntry | None]:
-        """Returns the entry of `data`, and `latest`, which it follows and which was read once only."""
-        before = latest or proven
-        try:
-            return self._linked(before, before.generation + 1, data), latest
-        except UntrustedAnswerError:
-            # of either a bit may have flipped on the way
-            latest = None if latest is None else self._reread(proven, latest.generation)
-            return self._reread(latest or proven, before.generation + 1), latest
-
-    def _reread(self, before: ChannelEntry, number: int) -> ChannelEntry:
-        return self._linked(before, number, self._log.require(number))
-
-    def _linked(self, before: ChannelEntry, number: int, data: bytes) -> ChannelEntry:
-        entry = self._decode(number, data)
-        self._require_link(before, entry)
-        return entry
+        return Walk(self._log, self._decode, self._require_link).beyond(entry)
 
     def between(self, older: ChannelEntry, newer: ChannelEntry) -> Iterator[ChannelEntry]:
         """Yields the entries after `older` up to `newer`, both included in the check that each follows.

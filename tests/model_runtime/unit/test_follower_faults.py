@@ -12,16 +12,18 @@ import pytest
 
 from ferryline.model_runtime.follower import Follower, rules
 from ferryline.model_runtime.follower.loading import LocalLoader
+from ferryline.model_runtime.gate.errors import ChildLostError
+from ferryline.model_runtime.gate.protocol import Request
 from ferryline.model_runtime.golden import check_golden_rows, warm_up
 from ferryline.model_runtime.session import Array, ExhaustedError, OnnxSession
 from ferryline.model_runtime.supervised import SupervisedThread
 from ferryline.registry import Registry
-from ferryline.registry.documents import ChannelEntry, Manifest
+from ferryline.registry.documents import ChannelEntry, Manifest, ModelFacts
 from ferryline.registry.errors import RefusedError
-from ferryline.registry.refusals import Refusals
-from tests.faulty_store import HidingStore
+from tests.faulty_store import HidingStore, Wrapper
 from tests.model_runtime.following import FAST, Setting, Witness
 from tests.onnx_models import golden_rows, inspect_model, linear_classifier
+from tests.support.unit_tier import GateInProcess
 from tests.support.waiting import DEADLINE
 
 
@@ -94,6 +96,25 @@ def test_whatever_keeps_a_version_from_loading_once_costs_a_try(tmp_path: Path, 
     (told,) = witness.failures
     assert type(error).__name__ in told or str(error) in told
     assert witness.refusals == []
+
+
+def test_a_judgement_that_the_machine_ended_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, judge = [ChildLostError("the system ended its process", "memory")], GateInProcess.judge
+
+    def unlucky(keeper: GateInProcess, request: Request, *files: int) -> ModelFacts:
+        if losses:
+            raise losses.pop()
+        return judge(keeper, request, *files)
+
+    monkeypatch.setattr(GateInProcess, "judge", unlucky)
+    setting = Setting(tmp_path)
+    setting.follower.start()
+    setting.serve(0)
+    setting.follower.stop()
+    assert ["the system ended its process" in told for told in setting.witness.failures] == [True]
+    assert setting.witness.refusals == []
 
 
 def test_what_fails_again_and_again_is_counted_and_shown(tmp_path: Path) -> None:
@@ -244,18 +265,23 @@ def test_a_thread_that_must_live_is_started_again(
     assert (len(calls), thread.restarts) == (3, 2)
 
 
-def test_a_ledger_that_cannot_be_written_costs_the_record_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> Callable[[], None]:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+class FullLedger(Wrapper):
+    """Has no room for a refusal, and says so as a file system does."""
 
-    monkeypatch.setattr(Refusals, "record", full)
-    setting = Setting(tmp_path)
-    setting.follower.start()
-    setting.serve(0)
-    bad = setting.publish(1, golden=golden_rows(winner=2))
-    setting.registry.promote("digits", bad)
-    setting.witness.wait(lambda seen: bool(seen.failures))
-    setting.serve(2)
-    setting.follower.stop()
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        if "/refusals/" in key:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self.inner.put_if_absent(key, data)
+
+
+def test_a_ledger_that_cannot_be_written_costs_the_record_alone(tmp_path: Path) -> None:
+    setting, witness = Setting(tmp_path), Witness()
+    store = FullLedger(setting.memory)
+    follower = Follower(Registry(store), "digits", cache=tmp_path, settings=FAST, observer=witness)
+    setting.registry.promote("digits", setting.publish(1, golden=golden_rows(winner=2)))
+    follower.start()
+    witness.wait(lambda seen: bool(seen.refusals))
+    setting.registry.promote("digits", setting.publish(2))
+    witness.wait(lambda seen: seen.swaps == [(2, 2)])
+    follower.stop()
+    assert witness.failures == []
