@@ -10,7 +10,8 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
@@ -26,8 +27,12 @@ MOST_FILES = 1024
 KEPT_BYTES = 2**30
 """What those beyond the first `KEPT_FILES` may take, with these."""
 
+ORPHAN_SECONDS = 3600.0
+"""A file that is still being written is younger; an older one was left by a process that was killed."""
+
 _PRIVATE = 0o700
 _SUFFIX = ".onnx"
+_INCOMING = tempfile.gettempprefix()
 
 
 class _File(NamedTuple):
@@ -37,10 +42,16 @@ class _File(NamedTuple):
 
 
 class BlobCache:
-    """Model files in `folder`, by digest."""
+    """Model files, by digest.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where they lie, in a folder `blobs`; several processes may share it.
+        clock: gives seconds since the epoch, as the file system stamps files.
+    """
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder / "blobs"
+        self._clock = clock
 
     def find(self, digest: str) -> Path | None:
         """The file with `digest`, None where it is not here; a damaged one is removed.
@@ -72,6 +83,7 @@ class BlobCache:
             self._make_private()
             self._write(path, data)
             self._prune()
+            self._remove_orphans()
         return path
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -93,6 +105,16 @@ class BlobCache:
             path.unlink(missing_ok=True)
             for verdict in self._folder.glob(f"{path.stem}.*"):
                 verdict.unlink(missing_ok=True)
+
+    def _remove_orphans(self) -> None:
+        """Removes what killed writers left: files under temporary names, of this cache and of verdicts."""
+        oldest = self._clock() - ORPHAN_SECONDS
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(_INCOMING) and "." not in entry.name:
+                    with contextlib.suppress(FileNotFoundError):  # its writer finished or removed it
+                        if entry.stat().st_mtime < oldest:
+                            Path(entry.path).unlink()
 
     def _files(self) -> Iterator[_File]:
         # one call for each file, as this is Python that a server's requests wait behind at every swap

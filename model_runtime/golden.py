@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ferryline.model_runtime.session import Array, OnnxSession
+from ferryline.model_runtime.session import Array, ExhaustedError, OnnxSession
 from ferryline.registry.documents import GoldenRows, ModelFacts, TensorSpec
+from ferryline.registry.error_kinds import is_exhaustion
 from ferryline.registry.errors import RefusedError
 
 GATE = "golden-rows"
@@ -33,6 +34,7 @@ def check_golden_rows(session: OnnxSession, facts: ModelFacts, golden: GoldenRow
 
     Raises:
         RefusedError: the session gives other outputs, or cannot run the rows.
+        ExhaustedError: it could not run them for want of memory; the next try may succeed.
     """
     specs = {spec.name: spec for spec in (*facts.inputs, *facts.outputs)}
     unknown = (set(golden.inputs) | set(golden.outputs)) - set(specs)
@@ -42,6 +44,7 @@ def check_golden_rows(session: OnnxSession, facts: ModelFacts, golden: GoldenRow
     try:
         outputs = session.run(feeds, list(golden.outputs))
     except ValueError as error:
+        _require_resources(error)
         raise RefusedError(GATE, str(error), _REMEDY) from error
     for name, values in golden.outputs.items():
         _require_equal(name, outputs[name], to_array(values, specs[name]), golden.absolute_tolerance)
@@ -55,10 +58,14 @@ def warm_up(session: OnnxSession, facts: ModelFacts) -> str | None:
 
     Returns:
         Why the model could not be run, None if it could.
+
+    Raises:
+        ExhaustedError: it could not be run for want of memory; the next try may succeed.
     """
     try:
         session.run(zeros(facts))
     except ValueError as error:
+        _require_resources(error)
         return str(error)
     return None
 
@@ -75,6 +82,11 @@ def zeros(facts: ModelFacts) -> dict[str, Array]:
         if spec.dtype == "string":
             feeds[spec.name].fill("")
     return feeds
+
+
+def _require_resources(error: ValueError) -> None:
+    if is_exhaustion(str(error)):
+        raise ExhaustedError(str(error)) from error
 
 
 def _require_equal(name: str, actual: Array, expected: Array, tolerance: float) -> None:

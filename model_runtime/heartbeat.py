@@ -12,6 +12,7 @@ import structlog
 from ferryline.model_runtime.follower import Follower, FollowerObserver
 from ferryline.model_runtime.follower.rules import Refusal
 from ferryline.model_runtime.served import ServedModel
+from ferryline.model_runtime.supervised import SupervisedThread
 from ferryline.registry.catalogue import Registry
 from ferryline.registry.documents import Heartbeat, utc_now
 from ferryline.registry.errors import FerryError
@@ -51,8 +52,8 @@ class HeartbeatReporter(FollowerObserver):
         self._interval = interval
         self._started_at = utc_now()
         self._news = threading.Event()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._report, name="heartbeat", daemon=True)
+        self._stopping = threading.Event()
+        self._thread = SupervisedThread(self._report, name="heartbeat", stopping=self._stopping)
         for follower in followers:
             self.follow(follower)
 
@@ -72,10 +73,9 @@ class HeartbeatReporter(FollowerObserver):
 
     def stop(self, timeout: float = 5.0) -> None:
         """Stop reporting and take the heartbeat away."""
-        self._stopping = True
+        self._stopping.set()
         self._news.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
+        self._thread.join(timeout)
 
     def swapped(self, served: ServedModel, seconds: float) -> None:  # noqa: ARG002 - the observer's form
         """Report at once."""
@@ -86,7 +86,7 @@ class HeartbeatReporter(FollowerObserver):
         self._news.set()
 
     def _report(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._try(lambda: self._consumers.beat(self._heartbeat()))
             self._news.wait(self._interval)
             self._news.clear()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from ferryline.model_runtime.follower import Follower
+from ferryline.model_runtime.supervised import SupervisedThread
 from ferryline.registry.errors import CorruptDocumentError, FerryError
 from ferryline.registry.hints import Hint
 from ferryline.registry.keys import HINT
@@ -48,7 +49,7 @@ class HintWatch:
         self._heard = heard
         self._etag = ""
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="hint-watch", daemon=True)
+        self._thread = SupervisedThread(self._watch, name="hint-watch", stopping=self._stopping)
 
     def follow(self, follower: Follower) -> None:
         """Wake `follower` too; to be called before it starts, or it may miss what is promoted meanwhile."""
@@ -65,8 +66,7 @@ class HintWatch:
     def stop(self, timeout: float = 5.0) -> None:
         """Stop watching."""
         self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
+        self._thread.join(timeout)
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._interval * (1 - random.random() / 10)):  # noqa: S311 - jitter is no secret
@@ -92,10 +92,10 @@ class HintWatch:
             # no hint to go by: they must all look for themselves
             self._wake(self._followers)
             return
-        self._etag = stored.etag
         self._wake([follower for follower in self._followers if _is_behind(follower, hint)])
         if self._heard is not None:
             self._heard(hint)
+        self._etag = stored.etag  # last: where a hint could not be acted upon, it is read again
 
     def _wake(self, followers: Sequence[Follower]) -> None:
         for follower in followers:

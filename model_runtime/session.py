@@ -11,7 +11,8 @@ import numpy.typing as npt
 import onnxruntime
 
 from ferryline.model_runtime.memory import session_bytes
-from ferryline.registry.errors import RefusedError
+from ferryline.registry.error_kinds import is_exhaustion
+from ferryline.registry.errors import FerryError, RefusedError
 
 Array = npt.NDArray[Any]
 
@@ -21,6 +22,10 @@ onnxruntime.disable_telemetry_events()
 # ONNX Runtime's own warnings go to standard error; a model's faults reach the caller as errors
 _LOG_ERRORS_ONLY = 3
 _LOG_FATAL_ONLY = 4
+
+
+class ExhaustedError(FerryError):
+    """This machine ran out of memory, files, disk or threads; that says nothing about the model."""
 
 
 class RunStop:
@@ -61,6 +66,7 @@ class OnnxSession:
 
     Raises:
         RefusedError: ONNX Runtime cannot load it (gate `load`).
+        ExhaustedError: it could not for want of memory or files; the next try may succeed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -79,6 +85,8 @@ class OnnxSession:
                 str(path), sess_options=options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's errors share no base class below Exception
+            if isinstance(error, OSError | MemoryError) or is_exhaustion(str(error)):
+                raise ExhaustedError(f"it could not be loaded for now: {error!r}") from error
             raise RefusedError(
                 "load",
                 f"ONNX Runtime cannot load it: {error}",

@@ -11,7 +11,12 @@ from datetime import datetime
 from ferryline.registry import keys, rules
 from ferryline.registry.contract import contract_break
 from ferryline.registry.documents import Canary, ChannelEntry, Manifest, Operation, utc_now
-from ferryline.registry.errors import BrokenChainError, NotFoundError, RefusedError, UntrustedAnswerError
+from ferryline.registry.errors import (
+    BrokenChainError,
+    NotFoundError,
+    RefusedError,
+    UntrustedAnswerError,
+)
 from ferryline.registry.hints import Hints
 from ferryline.registry.log import AppendLog
 from ferryline.registry.names import require_name
@@ -19,6 +24,7 @@ from ferryline.registry.rules import Change, Decision
 from ferryline.registry.signing.seal import UNSEALED, Seal
 from ferryline.registry.stores.base import Store
 from ferryline.registry.versions import Versions
+from ferryline.registry.walking import Walk
 
 UNDO_REACH = 32
 """So many steps back a rollback to a named version looks for where that version served before.
@@ -139,20 +145,35 @@ class Channel:
         return before.version
 
     def newer_than(self, entry: ChannelEntry) -> list[ChannelEntry]:
-        """The entries beyond `entry`, oldest first, none where nothing is new; the poll of a follower.
+        """Returns the entries beyond `entry`, oldest first, none where nothing is new; see `walk`."""
+        return list(self.walk(entry))
 
-        One read where nothing is new; two more for every generation behind, each link checked.
+    def walk(self, entry: ChannelEntry) -> Iterator[ChannelEntry]:
+        """Yields the entries beyond `entry`, oldest first; the poll of a follower.
+
+        One read where nothing is new; else one for each generation, and two more. An entry is yielded once
+        the next one names its digest, or a second read shows the same bytes, so whoever keeps what came
+        before a fault can go on from there. A read that fails after another succeeded is tried again once.
 
         Raises:
             BrokenChainError: an entry does not name the one before it.
+            StoreError: the store does not answer.
         """
-        newer, newest = [], entry
-        while (data := self._log.confirmed(newest.generation + 1)) is not None:
-            following = self._decode(newest.generation + 1, data)
-            self._require_link(newest, following)
-            newer.append(following)
-            newest = following
-        return newer
+        return Walk(self._log, self._decode, self._require_link).beyond(entry)
+
+    def between(self, older: ChannelEntry, newer: ChannelEntry) -> Iterator[ChannelEntry]:
+        """Yields the entries after `older` up to `newer`, both included in the check that each follows.
+
+        Raises:
+            BrokenChainError: one is missing, or does not name the one before it.
+        """
+        previous = older
+        for entry in self._chain(older.generation + 1, newer.generation):
+            self._require_link(previous, entry)
+            yield entry
+            previous = entry
+        if previous.digest != newer.digest:
+            raise self._replaced(newer)
 
     def require_tip(self, entry: ChannelEntry) -> None:
         """Make sure that the log still leads up to `entry`, and goes on from there without a gap.
@@ -161,11 +182,7 @@ class Channel:
             BrokenChainError: the entry is gone or another one lies in its place, or the next one is missing.
         """
         if self.get(entry.generation).digest != entry.digest:
-            raise BrokenChainError(
-                f"generation {entry.generation} of {self} is another one than was read before: the log was "
-                "replaced. Restore it from a backup; a consumer that is to follow it as it is now must be "
-                "started anew"
-            )
+            raise self._replaced(entry)
         following = next(iter(self._log.numbers(after=entry.generation)), None)
         if following is not None and following != entry.generation + 1:
             raise BrokenChainError(
@@ -310,6 +327,13 @@ class Channel:
                 "it lies in a wrong place"
             )
         return entry
+
+    def _replaced(self, entry: ChannelEntry) -> BrokenChainError:
+        return BrokenChainError(
+            f"generation {entry.generation} of {self} is another one than was read before: the log was "
+            "replaced. Restore it from a backup; a consumer that is to follow it as it is now must be "
+            "started anew"
+        )
 
     def _require_trusted(self, entry: ChannelEntry, way_out: str) -> None:
         try:

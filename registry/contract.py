@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ferryline.registry.documents import ModelFacts, TensorSpec
+from ferryline.registry.documents import Label, ModelFacts, TensorSpec
 
 
 def contract_break(incumbent: ModelFacts, candidate: ModelFacts) -> str | None:
@@ -26,9 +26,14 @@ def contract_break(incumbent: ModelFacts, candidate: ModelFacts) -> str | None:
             return f"output {output.name!r} is gone"
         if fault := _output_break(output, new_outputs[output.name]):
             return f"output {output.name!r} {fault}"
-    if incumbent.classes != candidate.classes:
+    if _exactly(incumbent.classes) != _exactly(candidate.classes):
         return f"the classes were {_listed(incumbent)} and are {_listed(candidate)}"
     return None
+
+
+def _exactly(classes: Sequence[Label] | None) -> list[tuple[type, Label]] | None:
+    """Returns the classes with their types, as `0 == False` in Python and not for a caller."""
+    return None if classes is None else [(type(label), label) for label in classes]
 
 
 def _by_name(specs: Sequence[TensorSpec]) -> dict[str, TensorSpec]:

@@ -212,6 +212,7 @@ class ChannelEntry(Document):
 class ServedModelReport(Record):
     """What a consumer serves of one channel, and the last thing that went wrong with it.
 
+    `failures` counts how often in a row it failed to take up what is new, last for `last_error`;
     `answered` counts records or requests by version since the consumer started; `polled_at` is when it last
     learnt how far the channel has come; `fresh_until` is until when someone vouched for the channel,
     none where nobody limits it. What serves is known by digests: `digest` and `canary_digest` are those of
@@ -228,6 +229,7 @@ class ServedModelReport(Record):
     entry_digest: Digest | None = None
     since: AwareDatetime | None = None
     last_error: str | None = None
+    failures: int = Field(default=0, ge=0)
     refused_generation: int | None = None
     refused_gate: str | None = None
     refused_digest: Digest | None = None

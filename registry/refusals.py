@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
 from ferryline.registry import keys
 from ferryline.registry.digests import digest_of
 from ferryline.registry.documents import Digest, utc_now
-from ferryline.registry.errors import FerryError, RefusedError, UntrustedAnswerError
+from ferryline.registry.errors import RefusedError, UntrustedAnswerError
 from ferryline.registry.names import require_name
 from ferryline.registry.schema import Document
 from ferryline.registry.stores.base import ObjectMissingError, Store
@@ -95,7 +95,7 @@ class Refusals:
                 at=now,
             )
             written = self._store.put_if_absent(self._new_key(now), record.encode())
-        except (FerryError, ValidationError):
+        except Exception:  # noqa: BLE001 - a refusal must be told and acted upon, written down or not
             return None
         return record if written else None
 

@@ -65,10 +65,19 @@ class Versions:
             NotFoundError: there is no such model or version.
             UntrustedAnswerError: the manifest cannot be read as one of this version.
         """
-        data = self._log.confirmed(version)
-        if data is None:
+        manifest = self.find(version)
+        if manifest is None:
             raise self._no_version(version)
-        return self._decode(version, data)
+        return manifest
+
+    def find(self, version: int) -> Manifest | None:
+        """Returns the manifest of `version`, None where the store shows none.
+
+        Raises:
+            UntrustedAnswerError: the manifest cannot be read as one of this version.
+        """
+        data = self._log.confirmed(version)
+        return None if data is None else self._decode(version, data)
 
     def get_many(self, versions: Iterable[int]) -> Iterator[Manifest]:
         """The manifests of versions that were seen in a listing, in that order, several read at a time.

@@ -112,6 +112,24 @@ class Observed(Wrapper):
             self.after(verb, key)
 
 
+class HidingStore(Wrapper):
+    """Says that an object is not there, `times` times, of those whose key contains `part`.
+
+    As a mount that was away, a replica that is behind or a node that fails over does.
+    """
+
+    def __init__(self, inner: Store, part: str, times: int = 1) -> None:
+        super().__init__(inner)
+        self.part = part
+        self.times = times
+
+    def get(self, key: str) -> Stored:
+        if self.part in key and self.times > 0:
+            self.times -= 1
+            raise ObjectMissingError(key, self.url)
+        return self.inner.get(key)
+
+
 # --- a store that fails ---------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,9 @@ from ferryline.registry.canary import CanarySplit
 from ferryline.registry.catalogue import Registry
 from ferryline.registry.documents import ChannelEntry, ModelFacts, utc_now
 from ferryline.registry.errors import RefusedError, UntrustedAnswerError
+
+TRIES = 6
+"""So often a generation is asked for until what the store does not show of it counts as gone; 3 seconds."""
 
 _STAGES = (Phase.FETCHING, Phase.VERIFYING, Phase.LOADING, Phase.WARMING)
 
@@ -43,16 +47,28 @@ class Recall:
         kept: Callable[[str], ServedModel | None],
     ) -> None:
         self._channel = registry.channel(model, channel)
+        self._faults: Counter[Assigned] = Counter()
         self._stages = Stages(registry, BlobCache(cache), kept, LocalLoader(), accept)
 
     def load(self, wanted: Assigned) -> ServedModel:
         """The generation, with its canary where it had one.
 
         Raises:
-            RefusedError: it can be had no more: another channel, a version that is gone or that a gate
-                refuses.
-            StoreError: the store does not answer; it may go right the next time.
+            RefusedError: it can be had no more: another channel, a version that a gate refuses, or that the
+                store did not show at so many tries.
+            FerryError: it could not be had for now.
         """
+        try:
+            served = self._load(wanted)
+        except UntrustedAnswerError as error:
+            self._faults[wanted] += 1
+            if self._faults[wanted] < TRIES:
+                raise
+            raise _gone(wanted, str(error)) from error
+        del self._faults[wanted]
+        return served
+
+    def _load(self, wanted: Assigned) -> ServedModel:
         entry = self._entry(wanted)
         candidate = Candidate(entry)
         for stage in _STAGES:
@@ -66,10 +82,7 @@ class Recall:
     def _entry(self, wanted: Assigned) -> ChannelEntry:
         if wanted.channel != str(self._channel):
             raise _gone(wanted, f"the pipeline follows {self._channel} now")
-        try:
-            entry = self._channel.get(wanted.generation)
-        except UntrustedAnswerError as error:
-            raise _gone(wanted, str(error)) from error
+        entry = self._channel.get(wanted.generation)
         if entry.blob_digest != wanted.digest:
             raise _gone(wanted, "the channel's log was replaced")
         return entry

@@ -7,21 +7,22 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import structlog
 
 from ferryline.model_runtime.follower import rules
+from ferryline.model_runtime.follower.announcing import Announcer, FollowerObserver, is_over
 from ferryline.model_runtime.follower.performer import Performer
 from ferryline.model_runtime.follower.stages import Loader
 from ferryline.model_runtime.follower.trusted import WHOLE_INTERVAL
 from ferryline.model_runtime.identity import consumer_name
-from ferryline.model_runtime.memory import release_free_memory
 from ferryline.model_runtime.pool import WarmLimits, WarmPool, WarmShelf
 from ferryline.model_runtime.served import ServedModel
+from ferryline.model_runtime.supervised import SupervisedThread
 from ferryline.registry.catalogue import Registry
-from ferryline.registry.documents import ChannelEntry, ModelFacts, Operation, ServedModelReport, utc_now
+from ferryline.registry.documents import ChannelEntry, ModelFacts, ServedModelReport
+from ferryline.registry.error_kinds import ErrorKind, kind_of
 from ferryline.registry.errors import FerryError, RefusedError
 from ferryline.registry.names import DEFAULT_CHANNEL
 from ferryline.registry.ratchet import Ratchet
@@ -46,28 +47,6 @@ class FollowerSettings:
     whole_interval: float = WHOLE_INTERVAL
     warm: WarmLimits = field(default_factory=WarmLimits)
     swap_jitter: float = 0.0
-
-
-class FollowerObserver:
-    """What a consumer may want to know of; called on the follower's thread, and does nothing by itself."""
-
-    def swapped(self, served: ServedModel, seconds: float) -> None:
-        """`served` serves; it took `seconds` from when its generation was seen."""
-
-    def refused(self, refusal: rules.Refusal) -> None:
-        """A candidate was refused; the last good version goes on."""
-
-    def failed(self, reason: str) -> None:
-        """Something transient went wrong; it is tried again."""
-
-    def expired(self, fresh_until: datetime) -> None:
-        """Nobody vouched for the channel's freshness since `fresh_until`; what serves goes on."""
-
-    def trimmed(self) -> None:
-        """Another follower took the room of versions that were warm; called on that one's thread."""
-
-    def polled(self) -> None:
-        """The channel was read: what serves is as new as the channel was then, or on its way to be."""
 
 
 class Follower:
@@ -117,6 +96,7 @@ class Follower:
         self.answers: Callable[[], Mapping[int, int]] = dict
         self._log = log.bind(model=model, channel=channel)
         self._settings = settings or FollowerSettings()
+        self._announcer = Announcer(self._log, observer)
         self._performer = Performer(
             registry,
             model,
@@ -127,20 +107,20 @@ class Follower:
             accept=accept,
             ratchet=Ratchet(state, registry.store.url, model, channel) if state else None,
             whole_interval=self._settings.whole_interval,
-            pool=WarmPool(self._settings.warm, shelf, self._trimmed),
+            pool=WarmPool(self._settings.warm, shelf, self._announcer.trimmed),
             kept=shelf.find if shelf is not None else None,
         )
-        self._told_expiry: datetime | None = None
         self._due: float | None = None
         """When a new generation that waits for its jitter may be taken up; None while none does."""
-        self._observers = [observer or FollowerObserver()]
         self._state = rules.State()
         self._serving = threading.Event()
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._interrupted = threading.Event()
         self._bad: tuple[int, str] | None = None
-        self._thread = threading.Thread(target=self._follow, name=f"follow-{model}-{channel}", daemon=True)
+        self._thread = SupervisedThread(
+            self._follow, name=f"follow-{model}-{channel}", stopping=self._stopping
+        )
 
     # --- for callers, on any thread ---------------------------------------------------------------
 
@@ -153,14 +133,13 @@ class Follower:
         self._stopping.set()
         self._interrupted.set()
         self.wake()
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
+        self._thread.join(timeout)
         self._performer.pool.close()
 
     def release(self) -> None:
         """Hold none of the versions any more; to be called after `stop`, where nobody asks this one again."""
         self.current = None
-        self._observers = []
+        self._announcer.observers = []
         self._performer.pool.clear()
 
     def wake(self) -> None:
@@ -179,7 +158,7 @@ class Follower:
     @property
     def expired(self) -> bool:
         """Whether nobody vouched for the channel's freshness in time."""
-        return _is_over(self._performer.fresh_until)
+        return is_over(self._performer.fresh_until)
 
     @property
     def handled(self) -> int:
@@ -193,7 +172,7 @@ class Follower:
 
     def observe(self, observer: FollowerObserver) -> None:
         """Tell `observer` too; to be called before `start`."""
-        self._observers.append(observer)
+        self._announcer.observers.append(observer)
 
     def wait_until_serving(self, timeout: float | None = None) -> ServedModel | None:
         """What serves, as soon as something does; None when `timeout` seconds passed before."""
@@ -226,7 +205,7 @@ class Follower:
         refusal = state.refusal
         error = state.last_error or (f"refused by {refusal.gate}: {refusal.reason}" if refusal else None)
         fresh_until = self._performer.fresh_until
-        if error is None and _is_over(fresh_until):
+        if error is None and is_over(fresh_until):
             error = f"nobody vouched for the channel's freshness since {fresh_until:%Y-%m-%d %H:%M:%S %Z}"
         return ServedModelReport(
             model=self.model,
@@ -237,6 +216,7 @@ class Follower:
             digest=current.digest if current else None,
             since=current.since if current else None,
             last_error=error,
+            failures=state.failures,
             refused_generation=refusal.target.generation if refusal else None,
             refused_gate=refusal.gate if refusal else None,
             canary_version=canary.version if canary else None,
@@ -249,25 +229,36 @@ class Follower:
     # --- on the follower's thread -----------------------------------------------------------------
 
     def _follow(self) -> None:
-        action: rules.Action = rules.Poll(0)
+        action: rules.Action = rules.Poll(self._state.handled)
+        if self._thread.restarts:
+            ended = rules.Failed("this follower's thread ended by a fault and was started again")
+            self._state, action = rules.step(self._state, ended)
         while not self._stopping.is_set():
             performed, event = action, self._perform(action)
             self._state, action = rules.step(self._state, event)
             # told after the step, so that whoever asks for a report meanwhile gets the new one
-            self._announce(performed, event)
-            self._warn_if_expired()
+            seconds = self._performer.swap_seconds
+            self._announcer.announce(performed, event, self._state, self.current, seconds)
+            self._announcer.expiry(self._performer.fresh_until)
         self._performer.drop_candidate()
 
     def _perform(self, action: rules.Action) -> rules.Event:
         try:
             return self._perform_unguarded(action)
-        except RefusedError as error:
-            return rules.Rejected(error.gate, error.reason, error.remedy, self._performer.judged)
-        except FerryError as error:
-            return rules.Failed(str(error))
         except Exception as error:  # noqa: BLE001 - a follower that dies in silence serves a stale model
-            self._log.exception("unexpected fault while following")
+            return self._trouble(error, action)
+
+    def _trouble(self, error: Exception, action: rules.Action) -> rules.Event:
+        kind = kind_of(error)
+        if isinstance(error, RefusedError) and kind.is_final and isinstance(action, rules.RunStage):
+            return rules.Rejected(error.gate, error.reason, error.remedy, self._performer.judged)
+        if kind is ErrorKind.OURS:
+            self._log.exception("unexpected fault while following", exc_info=error)
             return rules.Failed(f"unexpected: {error!r}")
+        # what has no text fit for people is told by its class as well
+        return rules.Failed(
+            str(error) if isinstance(error, FerryError) else f"{type(error).__name__}: {error}"
+        )
 
     def _perform_unguarded(self, action: rules.Action) -> rules.Event:
         match action:
@@ -312,13 +303,14 @@ class Follower:
         return None if bad is None else self._performer.regression(*bad)
 
     def _may_wait(self) -> bool:
-        newest = self._performer.newest
-        is_rollback = newest is not None and newest.operation is Operation.ROLLBACK
-        return self._settings.swap_jitter > 0 and self.current is not None and not is_rollback
+        # a hold or a release over a rollback does not make that wait
+        return self._settings.swap_jitter > 0 and self.current is not None and not self._performer.urgent
 
     def _swap(self, action: rules.Swap | rules.FallBack) -> rules.Event:
         is_new = isinstance(action, rules.Swap)
         swapped = self._performer.swap() if is_new else self._performer.fall_back()
+        if isinstance(swapped, rules.Found):  # it was rolled back while it loaded
+            return swapped
         self.current = self._performer.pool.current
         self.swaps += 1
         self._serving.set()
@@ -334,58 +326,9 @@ class Follower:
         if not self._stopping.is_set():
             self._interrupted.clear()
 
-    def _announce(self, action: rules.Action, event: rules.Event) -> None:
-        match action, event:
-            case (rules.Swap(), rules.Passed()) | (rules.FallBack(), _) if served := self.current:
-                seconds = self._performer.swap_seconds
-                self._log.info(
-                    "serving", version=served.version, generation=served.generation, seconds=round(seconds, 3)
-                )
-                self._tell(lambda observer: observer.swapped(served, seconds))
-                release_free_memory()  # only now: until they were told, observers may hold what was dropped
-            case _, rules.Failed(reason):
-                self._log.warning("the last good version goes on", reason=reason)
-                self._tell(lambda observer: observer.failed(reason))
-            case rules.Refuse(refusal), rules.Woke():
-                self._log.error(
-                    "candidate refused",
-                    version=refusal.target.version,
-                    generation=refusal.target.generation,
-                    gate=refusal.gate,
-                    reason=refusal.reason,
-                )
-                self._tell(lambda observer: observer.refused(refusal))
-                release_free_memory()
-            case rules.Poll(), rules.NothingNew() | rules.Found():
-                self._tell(lambda observer: observer.polled())
-            case _:
-                pass
-
-    def _trimmed(self) -> None:
-        self._tell(lambda observer: observer.trimmed())
-
-    def _warn_if_expired(self) -> None:
-        end = self._performer.fresh_until
-        if end is None or end == self._told_expiry or not _is_over(end):
-            return
-        self._told_expiry = end
-        self._log.warning("nobody vouches for the channel's freshness any more", fresh_until=end.isoformat())
-        self._tell(lambda observer: observer.expired(end))
-
-    def _tell(self, call: Callable[[FollowerObserver], None]) -> None:
-        for observer in self._observers:
-            try:
-                call(observer)
-            except Exception:  # noqa: BLE001 - an observer's fault must not keep a model from serving
-                self._log.exception("an observer failed")
-
 
 def _local_loader() -> Loader:
     # imported here: a process that has others load needs no ONNX Runtime
     from ferryline.model_runtime.follower.loading import LocalLoader
 
     return LocalLoader()
-
-
-def _is_over(moment: datetime | None) -> bool:
-    return moment is not None and moment < utc_now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -19,11 +20,13 @@ from ferryline.model_runtime.served import Canary, ServedModel
 from ferryline.registry.canary import CanarySplit
 from ferryline.registry.catalogue import Registry
 from ferryline.registry.documents import ChannelEntry, ModelFacts, utc_now
-from ferryline.registry.errors import RefusedError
+from ferryline.registry.errors import FerryError, RefusedError
 from ferryline.registry.ratchet import Ratchet
 
 _FURTHEST_BACK = 10
 """How many older versions a newcomer tries before it waits for a newer one."""
+_TRIES_BEHIND = 2
+"""So often it tries one that fails for now until it tries the one before."""
 
 
 class Performer:
@@ -61,6 +64,8 @@ class Performer:
         self.pool = pool or WarmPool()
         self.swap_seconds = 0.0
         self.polled_at: datetime | None = None
+        self.urgent = False
+        """Whether a rollback is among the entries that the candidate was found with."""
         self._channel = registry.channel(model, channel)
         self._trusted = TrustedChannel(self._channel, ratchet, whole_interval=whole_interval)
         self._refusals = registry.refusals(model)
@@ -68,10 +73,14 @@ class Performer:
         self._stages = Stages(registry, BlobCache(cache), kept or self.pool.find, loader, accept)
         self._handled: ChannelEntry | None = None
         self._candidate: Candidate | None = None
-        self._refused: set[int] = set()
+        self._known = 0
+        """The newest trusted generation when the candidate was chosen."""
+        self._refused: set[str] = set()
+        """Digests of entries that were refused since something else served."""
+        self._tries: Counter[str] = Counter()
+        """How often an entry was tried in this round of looking back, by its digest."""
         self._left = ""
         """Digest of the manifest that a fall-back left, until something else is put to serve."""
-        self._may_break_contract = False
         self._found_at = 0.0
 
     def poll(self) -> rules.Event:
@@ -83,18 +92,20 @@ class Performer:
         if news.entry.manifest_digest == self._left and not news.chosen:
             self._raise_handled(news.entry)  # nobody asked for another try
             return rules.NothingNew()
-        # an allowed change stays allowed for what comes after it, until something of it serves here
-        self._may_break_contract |= news.contract_change
-        return rules.Found(self._consider(news.entry))
+        self.urgent = news.taken_back > 0
+        return rules.Found(self._consider(news.entry, trusted=news.trusted))
 
     def look_back(self) -> rules.Event:
-        """Find the nearest version that rollbacks lead to and that was not refused here."""
+        """Find the nearest version that rollbacks lead to, of those neither refused nor tried too often."""
         newest = self._trusted.newest
         if newest is not None:
             for entry in islice(self._behind(newest), _FURTHEST_BACK):
-                if entry.generation not in self._refused:
+                if entry.digest not in self._refused and self._tries[entry.digest] < _TRIES_BEHIND:
+                    self._tries[entry.digest] += 1
                     return rules.FoundBehind(self._consider(entry))
-        return rules.NothingBehind()
+        nothing = rules.NothingBehind(for_now=bool(set(self._tries) - self._refused))
+        self._tries.clear()
+        return nothing
 
     def run(self, stage: rules.Phase) -> rules.Event:
         """Take the candidate through a stage."""
@@ -104,22 +115,26 @@ class Performer:
         return rules.Passed()
 
     def swap(self) -> rules.Event:
-        """Let the candidate serve; whoever holds what served before keeps it."""
+        """Let the candidate serve, unless it was rolled back while it loaded.
+
+        Whoever holds what served before keeps it.
+        """
+        if (newer := self._taken_back()) is not None:
+            return newer
         candidate = self._require_candidate()
         self.pool.serve(self._served(candidate))
         self._raise_handled(candidate.entry)
         self._candidate = None
         self._refused.clear()
+        self._tries.clear()
         self._left = ""
-        self._may_break_contract = False
         self.swap_seconds = time.monotonic() - self._found_at
         return rules.Passed()
 
     def refuse(self, refusal: rules.Refusal) -> rules.Event:
         """Write the refusal into the ledger and forget the candidate, if it is one that was refused."""
         if self._candidate is not None:
-            self._raise_handled(self._candidate.entry)
-            self._refused.add(self._candidate.entry.generation)
+            self._set_aside(self._candidate)
             self._candidate = None
         self._refusals.record(
             gate=refusal.gate,
@@ -163,7 +178,9 @@ class Performer:
         if candidate is None:
             return None
         part = candidate.under_way
-        return rules.Target(candidate.entry.generation, part.version, part.blob_digest)
+        return rules.Target(
+            candidate.entry.generation, part.version, part.blob_digest, trusted=candidate.trusted
+        )
 
     @property
     def fresh_until(self) -> datetime | None:
@@ -190,10 +207,34 @@ class Performer:
             self._channel.seal.require(entry)
         return entry
 
-    def _consider(self, entry: ChannelEntry) -> rules.Target:
-        self._candidate = Candidate(entry, may_break_contract=self._may_break_contract)
+    def _consider(self, entry: ChannelEntry, *, trusted: bool = True) -> rules.Target:
+        self._candidate = Candidate(
+            entry, trusted=trusted, may_break_contract=lambda: self._may_break_contract(entry)
+        )
+        self._known = self.newest.generation if self.newest else 0
         self._found_at = time.monotonic()
-        return rules.Target(entry.generation, entry.version, entry.blob_digest)
+        return rules.Target(entry.generation, entry.version, entry.blob_digest, trusted=trusted)
+
+    def _may_break_contract(self, entry: ChannelEntry) -> bool:
+        current = self.pool.current
+        return current is None or self._trusted.allows_change(current.entry, entry)
+
+    def _taken_back(self) -> rules.Found | None:
+        """Returns the entry to load instead of a candidate that was rolled back since it was chosen."""
+        try:
+            news = self._trusted.news(self._handled)
+        except FerryError:
+            return None  # the candidate was the newest a moment ago, and the next poll tells what is wrong
+        if news is None or news.taken_back <= self._known:
+            return None
+        return rules.Found(self._consider(news.entry))
+
+    def _set_aside(self, candidate: Candidate) -> None:
+        self._refused.add(candidate.entry.digest)
+        if candidate.trusted:
+            self._raise_handled(candidate.entry)
+        else:
+            self._trusted.pass_over(candidate.entry)
 
     def _served(self, candidate: Candidate) -> ServedModel:
         served = self._serving(candidate.entry, candidate.stable)

@@ -5,11 +5,13 @@
 - `step(state, event)` gives the next state and the one action to perform; performing it gives an event.
 - A failure on the way leads back to the last good version. A transient one is tried again, later each time;
   a refused generation is not tried again, only a newer one is.
+- What is rolled back while it loads is left for what the rollback leads to.
 - Generations served only ever rise: a rollback is a newer generation that names an older version. A fall-back
   is the exception: a consumer that finds that what serves does worse than what served before goes back to
   that by itself, and refuses the generation it leaves.
 - A newcomer whose first candidate is refused has no last good version. It looks back along what a rollback of
-  the channel would lead to, and serves the newest of that which passes, until a newer generation does.
+  the channel would lead to, and serves the newest of that which passes, until a newer generation does. Where
+  its candidate cannot be had for now, it does the same after a few tries, and goes on trying.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ FIRST_RETRY = 0.5
 """Seconds until the first retry of a transient failure."""
 LAST_RETRY = 30.0
 """Seconds that the pause between retries grows to."""
+TRIES_BEFORE_LOOKING_BACK = 3
+"""So often a newcomer tries a candidate that fails for now, until it looks for an older one meanwhile."""
 REGRESSION = "regression"
 """The gate that a consumer names where what serves does worse than what served before."""
 
@@ -42,11 +46,16 @@ STAGES = (Phase.FETCHING, Phase.VERIFYING, Phase.LOADING, Phase.WARMING)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One generation of the channel: the version it names and the digest of that version's file."""
+    """One generation of the channel: the version it names and the digest of that version's file.
+
+    `trusted` says whether somebody trusted vouches for the generation; one that is not is refused, and its
+    number is free for another entry.
+    """
 
     generation: int
     version: int
     digest: str
+    trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +72,11 @@ class Refusal:
 class State:
     """Where a follower stands.
 
-    `handled` is the highest generation that was served or refused; polls ask for what is newer.
+    `handled` is the highest trusted generation that was served or refused; polls ask for what is newer.
     `failures` counts transient failures in a row; `last_error` is the newest of them, until one succeeds.
     `refusal` is that of the highest generation, for as long as nothing newer serves. `looks_back` says that
-    nothing serves and older versions are left to try.
+    nothing serves and older versions are left to try. `stalls` says that an older version is looked for while
+    the candidate cannot be had.
     """
 
     phase: Phase = Phase.FOLLOWING
@@ -77,6 +87,7 @@ class State:
     last_error: str | None = None
     refusal: Refusal | None = None
     looks_back: bool = False
+    stalls: bool = False
 
 
 # --- events: what came of performing an action ----------------------------------------------------
@@ -108,7 +119,9 @@ class FoundBehind:
 
 @dataclass(frozen=True, slots=True)
 class NothingBehind:
-    """There is no older version left to try."""
+    """There is no older version left to try; `for_now` where each that was not refused failed for now."""
+
+    for_now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +227,7 @@ def step(state: State, event: Event) -> tuple[State, Action]:
         case Woke():
             return state, Poll(state.handled)
         case NothingNew() | NothingBehind():
-            return _nothing(state, behind=isinstance(event, NothingBehind))
+            return _nothing(state, event)
         case Found(target) | FoundBehind(target):
             return _found(state, target, behind=isinstance(event, FoundBehind))
         case Passed():
@@ -235,14 +248,20 @@ def _went_wrong(state: State, trouble: Trouble) -> tuple[State, Action]:
             return _regressed(state, trouble)
 
 
-def _nothing(state: State, *, behind: bool) -> tuple[State, Action]:
-    if state.looks_back and not behind:  # what failed behind is not mended by an answer about what is new
-        return state, LookBack()
-    return replace(state, failures=0, last_error=None, looks_back=False), Rest()
+def _nothing(state: State, event: NothingNew | NothingBehind) -> tuple[State, Action]:
+    match event:
+        case NothingNew() if (
+            state.looks_back
+        ):  # what failed behind is not mended by an answer about what is new
+            return state, LookBack()
+        case NothingBehind(for_now) if state.stalls or for_now:  # what failed is tried again, later
+            return replace(state, stalls=False), Rest(state.failures)
+        case _:
+            return replace(state, failures=0, last_error=None, looks_back=False), Rest()
 
 
 def _found(state: State, target: Target, *, behind: bool) -> tuple[State, Action]:
-    if target.generation <= state.handled and not behind:
+    if target.trusted and target.generation <= state.handled and not behind:
         return _failed(
             state,
             f"the store shows generation {target.generation} after {state.handled}: "
@@ -270,8 +289,18 @@ def _serve(state: State, target: Target) -> tuple[State, Action]:
 
 
 def _failed(state: State, reason: str) -> tuple[State, Action]:
-    failures = state.failures + 1
-    return replace(_at_rest(state), failures=failures, last_error=reason), Rest(failures)
+    failed = replace(_at_rest(state), failures=state.failures + 1, last_error=reason)
+    if state.candidate is not None and _looks_elsewhere(state, state.candidate):
+        return replace(failed, stalls=True), LookBack()
+    return failed, Rest(failed.failures)
+
+
+def _looks_elsewhere(state: State, failed: Target) -> bool:
+    """Whether a newcomer looks for an older version at once after `failed` failed for now."""
+    if state.stalls:  # that was an older one, and there may be one more
+        return True
+    is_new = failed.generation > state.handled
+    return state.serving is None and is_new and state.failures + 1 >= TRIES_BEFORE_LOOKING_BACK
 
 
 def _rejected(state: State, why: Rejected) -> tuple[State, Action]:
@@ -281,8 +310,8 @@ def _rejected(state: State, why: Rejected) -> tuple[State, Action]:
     newest = state.candidate.generation > state.handled
     rested = replace(
         _at_rest(state),
-        handled=max(state.handled, state.candidate.generation),
-        failures=0,
+        handled=max(state.handled, state.candidate.generation if state.candidate.trusted else 0),
+        failures=state.failures if state.stalls else 0,
         refusal=refusal if newest else state.refusal,
         looks_back=state.serving is None,
     )
@@ -305,7 +334,7 @@ def _fell_back(state: State) -> tuple[State, Action]:
 
 def _at_rest(state: State) -> State:
     phase = Phase.SERVING if state.serving else Phase.FOLLOWING
-    return replace(state, phase=phase, candidate=None)
+    return replace(state, phase=phase, candidate=None, stalls=False)
 
 
 def retry_pause(retry: int, fraction: float) -> float:

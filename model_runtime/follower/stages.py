@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ferryline.model_runtime.cache import BlobCache
+from ferryline.model_runtime.follower.evidence import REMEDY, Doubts, download, read_manifest
 from ferryline.model_runtime.follower.rules import Phase
 from ferryline.model_runtime.gate import Gate, load_gate_limits
 from ferryline.model_runtime.served import ServedModel
 from ferryline.registry.catalogue import Registry
 from ferryline.registry.contract import contract_break
-from ferryline.registry.digests import require_digest
 from ferryline.registry.documents import ChannelEntry, Manifest, ModelFacts
-from ferryline.registry.errors import (
-    BrokenChainError,
-    CorruptDocumentError,
-    DigestMismatchError,
-    NotFoundError,
-    RefusedError,
-    UnknownSchemaError,
-    UsageError,
-)
+from ferryline.registry.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from ferryline.model_runtime.session import OnnxSession
 
 _T = TypeVar("_T")
-
-_REMEDY = "Publish the version again and promote that"
 
 Kept = Callable[[str], ServedModel | None]
 """The warm model of a manifest's digest, where this consumer still has it."""
@@ -45,7 +34,7 @@ class Loader(Protocol):
 
         Raises:
             RefusedError: it cannot be loaded, and never will.
-            FerryError: it could not be for now.
+            FerryError: it could not be loaded for now.
         """
         ...
 
@@ -85,11 +74,20 @@ class Candidate:
 
     Args:
         entry: the generation.
-        may_break_contract: someone allowed another contract since what serves here was promoted.
+        trusted: whether somebody trusted vouches for `entry`.
+        may_break_contract: tells whether someone allowed another contract than that of what serves here; it
+            is asked only where the contract is another.
     """
 
-    def __init__(self, entry: ChannelEntry, *, may_break_contract: bool = False) -> None:
+    def __init__(
+        self,
+        entry: ChannelEntry,
+        *,
+        trusted: bool = True,
+        may_break_contract: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.entry = entry
+        self.trusted = trusted
         self.may_break_contract = may_break_contract
         self.stable = Part(entry.version, entry.blob_digest, entry.manifest_digest)
         share = entry.canary
@@ -128,13 +126,16 @@ class Stages:
         self._loader = loader
         self._accept = accept
         self._gate = Gate(load_gate_limits())
+        self._doubts = Doubts()
 
     def run(self, stage: Phase, candidate: Candidate, incumbent: Manifest | None) -> None:
         """Take `candidate` through `stage`.
 
         Raises:
-            RefusedError: it must not serve.
-            StoreError: the store failed on the way; it may go right the next time.
+            RefusedError: it must not serve. What is damaged in the store is refused only when a second try,
+                some time later, finds it damaged too.
+            FerryError: something failed on the way, or the store does not show what the entry names; the next
+                try may succeed.
         """
         if stage is Phase.FETCHING:
             self._registry.seal.require(candidate.entry)
@@ -158,40 +159,27 @@ class Stages:
         if kept is not None:
             part.manifest, part.session, part.warm = kept.manifest, kept.session, True
             return
-        part.manifest = manifest = _read_manifest(self._registry, model, part)
+        part.manifest = manifest = self._doubts.settle(
+            "manifest", part, lambda: read_manifest(self._registry, model, part)
+        )
+        self._registry.seal.require(manifest)
         self._gate.require_size(manifest.blob.size)
         part.path = self._cache.find(manifest.blob.digest)
-        if part.path is not None:
-            return
-        try:
-            part.data = self._registry.versions(model).download(manifest)
-        except BrokenChainError as error:
-            raise RefusedError("blob", str(error), _REMEDY) from error
-        except DigestMismatchError as error:
-            raise RefusedError("digest", str(error), _REMEDY) from error
+        if part.path is None:
+            part.data = self._doubts.settle("file", part, lambda: download(self._registry, manifest))
 
     def _verify(self, part: Part) -> None:
         if part.warm:
             return
         manifest = part.require_manifest()
         if part.path is None:
-            data = self._intact(manifest, _require(part.data))
-            part.path = self._cache.keep(manifest.blob.digest, data)
+            part.path = self._cache.keep(manifest.blob.digest, _require(part.data))
             part.data = None
-        facts = self._gate.admit_file(part.path, manifest)
+        facts = self._doubts.settle(
+            "cached file", part, lambda: self._gate.admit_file(_require(part.path), manifest)
+        )
         if fault := contract_break(manifest, facts):
-            raise RefusedError("contract", f"the file is not what its manifest says: {fault}", _REMEDY)
-
-    def _intact(self, manifest: Manifest, data: bytes) -> bytes:
-        what, digest = f"the file of {manifest.model}@{manifest.version}", manifest.blob.digest
-        with contextlib.suppress(DigestMismatchError):
-            return require_digest(data, digest, what=what)
-        # what came damaged on the way may lie whole in the store, and a refusal is for good
-        data = self._registry.versions(manifest.model).download(manifest)
-        try:
-            return require_digest(data, digest, what=what)
-        except DigestMismatchError as error:
-            raise RefusedError("digest", str(error), _REMEDY) from error
+            raise RefusedError("contract", f"the file is not what its manifest says: {fault}", REMEDY)
 
     def _load(self, entry: ChannelEntry, part: Part) -> None:
         if part.session is None:
@@ -205,31 +193,15 @@ class Stages:
         manifest = part.require_manifest()
         if self._accept is not None:
             self._accept(manifest)
-        if incumbent is None or candidate.may_break_contract:
+        if incumbent is None:
             return
-        if fault := contract_break(incumbent, manifest):
+        fault = contract_break(incumbent, manifest)
+        if fault is not None and not candidate.may_break_contract():
             raise RefusedError(
                 "contract",
                 f"version {manifest.version} cannot take the place of {incumbent.version}: {fault}",
                 "If callers are ready for it, promote with --allow-contract-change",
             )
-
-
-def _read_manifest(registry: Registry, model: str, part: Part) -> Manifest:
-    try:
-        manifest = registry.versions(model).get(part.version)
-    except UnknownSchemaError as error:
-        raise RefusedError("schema", str(error), "Upgrade this consumer") from error
-    except (CorruptDocumentError, BrokenChainError, NotFoundError) as error:
-        raise RefusedError("manifest", str(error), _REMEDY) from error
-    if (manifest.digest, manifest.blob.digest) != (part.manifest_digest, part.blob_digest):
-        raise RefusedError(
-            "digest",
-            f"the manifest of {model}@{part.version} is not the one that was promoted",
-            "Someone altered the store; promote the version again once you know why",
-        )
-    registry.seal.require(manifest)
-    return manifest
 
 
 def vanished(path: Path) -> UsageError:

@@ -3,6 +3,7 @@
 FerryError
 ├── RefusedError             a model was judged, and must not be served (ferryline.registry.errors)
 └── GateUnavailableError     no judgement could be made; it is worth trying again
+    ├── ChildLostError           the machine ended a judgement, or kept it from being made
     └── KeeperLostError          the process that judges ended before it had answered
 """
 
@@ -10,11 +11,25 @@ from __future__ import annotations
 
 from ferryline.registry.errors import FerryError
 
-__all__ = ["GateUnavailableError", "KeeperLostError"]
+__all__ = ["ChildLostError", "GateUnavailableError", "KeeperLostError"]
 
 
 class GateUnavailableError(FerryError):
     """The gate could not judge the model: its helper process does not start or does not answer."""
+
+
+class ChildLostError(GateUnavailableError):
+    """The child did not end by anything that the model must have done: the next try may pass.
+
+    Args:
+        reason: what happened to it.
+        gate: the gate that refuses a model whose children end like this each time.
+    """
+
+    def __init__(self, reason: str, gate: str) -> None:
+        super().__init__(f"the load gate could not judge the model: {reason}; another try may pass")
+        self.reason = reason
+        self.gate = gate
 
 
 class KeeperLostError(GateUnavailableError):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 
+from ferryline.model_runtime.gate.errors import GateUnavailableError
 from ferryline.model_runtime.gate.handover import handed_over
 from ferryline.model_runtime.gate.keeper import GateKeeper, shared_keeper
 from ferryline.model_runtime.gate.limits import MIB, GateLimits
@@ -60,7 +62,7 @@ class Gate:
         key = verdict_key(digest, self.limits, rows)
         facts = self._passed.get(key)
         if facts is None:
-            with handed_over(data, "candidate") as file:
+            with _resources(), handed_over(data, "candidate") as file:
                 facts = self._judge(file, len(data), digest, rows)
             self._remember(key, facts)
         return facts
@@ -85,7 +87,8 @@ class Gate:
         key = verdict_key(manifest.blob.digest, self.limits, rows)
         facts = memory.recall(key)
         if facts is None:
-            facts = self._judge_file(path, manifest, rows)
+            with _resources():
+                facts = self._judge_file(path, manifest, rows)
             memory.keep(key, facts)
         return facts
 
@@ -133,6 +136,14 @@ class Gate:
         with contextlib.suppress(KeyError):  # another thread was as quick
             while len(self._passed) > REMEMBERED:
                 self._passed.popitem(last=False)
+
+
+@contextlib.contextmanager
+def _resources() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # no descriptor or no memory for it
+        raise GateUnavailableError(f"the load gate cannot judge for now: {error}") from error
 
 
 def _encode(golden: GoldenRows | None) -> bytes | None:

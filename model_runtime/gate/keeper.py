@@ -14,8 +14,9 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ferryline.model_runtime.gate.errors import GateUnavailableError, KeeperLostError
-from ferryline.model_runtime.gate.protocol import MAX_ANSWER, Request, verdict
+from ferryline.model_runtime.gate.errors import ChildLostError, GateUnavailableError, KeeperLostError
+from ferryline.model_runtime.gate.losses import Losses
+from ferryline.model_runtime.gate.protocol import CRASH, MAX_ANSWER, Request, verdict
 from ferryline.model_runtime.gate.spawning import RunningKeeper, start_keeper
 from ferryline.registry.documents import ModelFacts
 from ferryline.registry.errors import RefusedError
@@ -44,6 +45,7 @@ class GateKeeper:
         self._places = threading.BoundedSemaphore(parallel)
         self._running: RunningKeeper | None = None
         self._end: Callable[[], Any] = _nothing
+        self._losses = Losses()
         _keepers.add(self)
 
     @property
@@ -61,22 +63,30 @@ class GateKeeper:
             golden: an open file of golden rows.
 
         Raises:
-            RefusedError: a gate refuses it.
+            RefusedError: a gate refuses it, or the machine ended its judgement at so many tries in a row.
+            ChildLostError: the machine ended its judgement.
             GateUnavailableError: the helper does not start or does not answer.
         """
+        key = f"{request.digest} {request.limits.digest}"
         with self._places:
             try:
-                return self._judge(request, candidate, golden)
-            except KeeperLostError:
-                pass  # it was idle for too long just now, or someone ended it
-            try:
-                return self._judge(request, candidate, golden)
-            except KeeperLostError as error:
-                raise RefusedError(
-                    "crash",
-                    "the process that judges models ended twice while it was judged",
-                    "Never serve this file; if good ones are refused too, look for what ends processes here",
-                ) from error
+                facts = self._judge_twice(request, candidate, golden)
+            except ChildLostError as error:
+                self._losses.count(key, error)
+                raise
+            except RefusedError:
+                self._losses.forget(key)
+                raise
+            self._losses.forget(key)
+            return facts
+
+    def _judge_twice(self, request: Request, candidate: int, golden: int | None) -> ModelFacts:
+        with contextlib.suppress(KeeperLostError):  # it was idle for too long just now, or someone ended it
+            return self._judge(request, candidate, golden)
+        try:
+            return self._judge(request, candidate, golden)
+        except KeeperLostError as error:
+            raise ChildLostError("the process that judges models ended twice meanwhile", CRASH) from error
 
     def stop(self) -> None:
         """End the helper; the next candidate starts another."""
@@ -113,7 +123,9 @@ class GateKeeper:
                 running.control.settimeout(_SEND_SECONDS)
                 self._running = running
                 self._end = weakref.finalize(self, _end, running)
-                threading.Thread(target=running.process.wait, name="load-gate-reaper", daemon=True).start()
+                reaper = threading.Thread(target=running.process.wait, name="load-gate-reaper", daemon=True)
+                with contextlib.suppress(RuntimeError):  # no thread is free; then the next candidate reaps it
+                    reaper.start()
             return self._running
 
     def _discard(self, lost: RunningKeeper) -> None:
@@ -130,7 +142,7 @@ class GateKeeper:
             self._end.detach()
         # another thread may have held these, and there are no other threads here
         self._lock, self._places = threading.Lock(), threading.BoundedSemaphore(self._parallel)
-        self._running, self._end = None, _nothing
+        self._running, self._end, self._losses = None, _nothing, Losses()
         if inherited is not None:
             inherited.control.close()  # else the helper would outlive the parent for as long as we live
             inherited.process.returncode = 0  # not ours to wait for
@@ -183,7 +195,7 @@ def _read(answer: int, deadline: float) -> bytes:
         if not chunk:
             return bytes(said)
         said += chunk
-    raise RefusedError("crash", "its process answers without end", "Never serve this file")
+    raise RefusedError(CRASH, "its process answers without end", "Never serve this file")
 
 
 def _end(running: RunningKeeper) -> None:

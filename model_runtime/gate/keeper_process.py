@@ -8,6 +8,7 @@ candidate itself.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -22,9 +23,16 @@ from pathlib import Path
 from ferryline.model_runtime.gate.child import run_child
 from ferryline.model_runtime.gate.handover import write_all
 from ferryline.model_runtime.gate.priming import prime
-from ferryline.model_runtime.gate.protocol import HELLO, MAX_PACKET, Ending, Request, encode_ending
+from ferryline.model_runtime.gate.protocol import (
+    HELLO,
+    MAX_PACKET,
+    Ending,
+    Request,
+    encode_ending,
+    encode_unavailable,
+)
 
-_MAX_FILES = 3
+_LEAST_FILES, _MAX_FILES = 2, 3
 _MAX_STDERR = 4096
 
 
@@ -96,17 +104,33 @@ class KeeperProcess:
         if not packet:
             return False
         try:
-            self._start(Request.decode(packet), files)
+            self._try_to_start(packet, files)
         finally:
             # the child has its own; the pipe for the answer is kept until it has ended
             for file in files[1:]:
                 os.close(file)
         return True
 
+    def _try_to_start(self, packet: bytes, files: list[int]) -> None:
+        try:
+            self._start(Request.decode(packet), files)
+        except OSError as error:  # no process, no memory, no descriptor: other candidates must not suffer
+            if files:
+                with contextlib.suppress(OSError):
+                    write_all(files[0], encode_unavailable(f"its process could not be started ({error})"))
+                os.close(files[0])
+
     def _start(self, request: Request, files: list[int]) -> None:
+        if len(files) < _LEAST_FILES:  # the system drops those that it has no descriptor for
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         stderr, child_stderr = os.pipe()
         keeper = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(stderr)
+            os.close(child_stderr)
+            raise
         if pid == 0:
             os.setpgid(0, 0)
             run_child(request, files, child_stderr, keeper=keeper)
@@ -144,6 +168,7 @@ def _ending(child: _Child, status: int, usage: resource.struct_rusage) -> Ending
         overdue=child.overdue,
         grown=max(0, usage.ru_maxrss * 1024 - resident_bytes()),
         stderr=child.said.decode("utf-8", "replace"),
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
     )
 
 

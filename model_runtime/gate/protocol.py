@@ -6,6 +6,7 @@ if it has some. The answer is lines of JSON, written by the child and, once that
     {"stage": "parsed"}                                                the child begins a stage
     {"facts": {…}} or {"refusal": {"gate": …, "reason": …, "remedy": …}}     the child's verdict
     {"ending": {"code": 0, "signal": null, …}}                         how the child ended
+    {"unavailable": "…"}                                               the keeper could start none
 
 Nothing that a child says is believed unless it then ends in order, and what is not of this form is ignored:
 a candidate may have got the better of it.
@@ -21,10 +22,11 @@ from typing import Any, Self
 import orjson
 from pydantic import ValidationError
 
-from ferryline.model_runtime.gate.errors import KeeperLostError
-from ferryline.model_runtime.gate.exhaustion import is_exhaustion, out_of_memory
+from ferryline.model_runtime.gate.errors import ChildLostError, KeeperLostError
+from ferryline.model_runtime.gate.exhaustion import out_of_memory
 from ferryline.model_runtime.gate.limits import GateLimits
 from ferryline.registry.documents import ModelFacts
+from ferryline.registry.error_kinds import is_exhaustion, is_memory_exhaustion
 from ferryline.registry.errors import RefusedError
 
 MAX_PACKET = 64 * 1024
@@ -32,7 +34,14 @@ MAX_ANSWER = 2 * 2**20
 MAX_VERDICT = 2**20
 HELLO = b"ready"
 
+CRASH = "crash"
+MEMORY = "memory"
+TIME = "time"
+
 _MAX_TEXT = 600
+_LEAST_SHARE = 4
+"""A child that got less than this part of one processor was kept waiting by the machine."""
+_FROM_OUTSIDE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 _NO_CONTROL = dict.fromkeys((*range(32), 127), " ")
 
 
@@ -71,6 +80,7 @@ class Ending:
         overdue: the keeper ended it, because its time was up.
         grown: bytes of memory that it took, at its peak, beyond the keeper's own.
         stderr: the end of what it wrote to standard error.
+        cpu_seconds: of processor time that it took.
     """
 
     code: int | None
@@ -78,6 +88,7 @@ class Ending:
     overdue: bool
     grown: int
     stderr: str
+    cpu_seconds: float
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -115,6 +126,11 @@ def encode_ending(ending: Ending) -> bytes:
     return b"\n" + _line({"ending": asdict(ending)})
 
 
+def encode_unavailable(reason: str) -> bytes:
+    """The only line of an answer where no child could be started."""
+    return _line({"unavailable": tame(reason)})
+
+
 def tame(text: str) -> str:
     """One short line of printable text."""
     flat = " ".join(text[: 4 * _MAX_TEXT].translate(_NO_CONTROL).split())
@@ -134,17 +150,22 @@ def verdict(answer: bytes, request: Request) -> ModelFacts:
 
     Raises:
         RefusedError: the candidate is refused, by a gate or by what it did to its child.
+        ChildLostError: the machine is the more likely reason that there is no verdict.
         KeeperLostError: the answer has no end.
     """
     said: dict[str, Any] = {}
     for line in _lines(answer):
         said.update(line)
     ending = _ending(said.get("ending"))
+    if ending is None and isinstance(said.get("unavailable"), str):
+        raise ChildLostError(said["unavailable"], CRASH)
     if ending is None:
         raise KeeperLostError("the process that judges models ended before it had answered")
-    stage = said.get("stage", "begun")
+    stage = said.get("stage")
     if ending.code != 0:
-        raise _fault(ending, str(stage), request)
+        if ending.code is not None and stage is None:  # nothing of the candidate was read
+            raise ChildLostError(f"its process ended before it began to judge: {tame(ending.stderr)}", CRASH)
+        raise _fault(ending, str(stage or "begun"), request)
     if "refusal" in said:
         raise _refusal(said["refusal"])
     try:
@@ -177,17 +198,38 @@ def _refusal(fields: Any) -> RefusedError:
         return _crash("its process gave an answer of no meaning")
 
 
-def _fault(ending: Ending, stage: str, request: Request) -> RefusedError:
+def _fault(ending: Ending, stage: str, request: Request) -> RefusedError | ChildLostError:
+    return _lost(ending, stage, request.limits) or _refused(ending, stage, request)
+
+
+def _lost(ending: Ending, stage: str, limits: GateLimits) -> ChildLostError | None:
+    """What may be no fault of the model's: it is refused only where it happens at each of several tries."""
+    # a limit that a child runs into ends it by itself or by another signal, and no model sends signals
+    if ending.overdue and ending.cpu_seconds < limits.wall_seconds / _LEAST_SHARE:
+        share = f"{ending.cpu_seconds:.1f} s of processor time in {limits.wall_seconds:g} s"
+        return ChildLostError(f"its process got only {share}, and was still being {stage}", TIME)
+    if ending.overdue or (ending.code is not None and is_memory_exhaustion(ending.stderr)):
+        return None
+    if ending.signal == signal.SIGKILL:
+        return ChildLostError(f"the system ended its process when it was {stage}", MEMORY)
+    if ending.signal in _FROM_OUTSIDE:
+        return ChildLostError(
+            f"its process was ended by {_name_of(ending.signal)} when it was {stage}", CRASH
+        )
+    if is_exhaustion(ending.stderr) and not is_memory_exhaustion(ending.stderr):
+        return ChildLostError(f"it ended when it was {stage}: {tame(ending.stderr)}", CRASH)
+    return None
+
+
+def _refused(ending: Ending, stage: str, request: Request) -> RefusedError:
     limits = request.limits
     if ending.overdue:
         return _too_slow(f"{limits.wall_seconds:g} s", stage)
     if ending.signal == signal.SIGXCPU:
         return _too_slow(f"{limits.cpu_seconds:g} s of processor time", stage)
     # libraries that do not expect to be refused memory die of it in other ways
-    if is_exhaustion(ending.stderr) or ending.grown > limits.memory_bytes(request.size) / 4:
+    if is_memory_exhaustion(ending.stderr) or ending.grown > limits.memory_bytes(request.size) / 4:
         return out_of_memory(f"its process gave up when it was {stage}")
-    if ending.signal == signal.SIGKILL:
-        return out_of_memory(f"the system ended its process when it was {stage}")
     if ending.signal is not None:
         return _crash(f"its process died of {_name_of(ending.signal)} when it was {stage}")
     return _crash(f"its process ended with status {ending.code} when it was {stage}: {tame(ending.stderr)}")
@@ -195,14 +237,14 @@ def _fault(ending: Ending, stage: str, request: Request) -> RefusedError:
 
 def _too_slow(allowed: str, stage: str) -> RefusedError:
     return RefusedError(
-        "time",
+        TIME,
         f"it took more than {allowed}, and was still being {stage}",
         "Make the model smaller, or raise FERRY_GATE_WALL_SECONDS and FERRY_GATE_CPU_SECONDS",
     )
 
 
 def _crash(reason: str) -> RefusedError:
-    return RefusedError("crash", reason, "Never serve this file; export the model again in another way")
+    return RefusedError(CRASH, reason, "Never serve this file; export the model again in another way")
 
 
 def _name_of(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -35,22 +36,27 @@ def start_keeper(idle_seconds: float) -> RunningKeeper:
     Raises:
         GateUnavailableError: it does not start.
     """
+    try:
+        return _start(idle_seconds)
+    except OSError as error:
+        raise GateUnavailableError(f"the load gate's helper cannot be started: {error}") from error
+
+
+def _start(idle_seconds: float) -> RunningKeeper:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs, tempfile.TemporaryFile() as complaints:
-        try:
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(ours.close)
+        with theirs, tempfile.TemporaryFile() as complaints:
             process = _spawn(theirs, idle_seconds, complaints)
-        except OSError as error:
-            ours.close()
-            raise GateUnavailableError(f"the load gate's helper cannot be started: {error}") from error
-        theirs.close()
-        if _is_ready(ours):
-            return RunningKeeper(process, ours)
-        ours.close()
-        process.kill()
-        process.wait()
-        raise GateUnavailableError(
-            f"the load gate's helper ({process.args!r}) does not start: {_last_words(complaints)}"
-        )
+            theirs.close()
+            if _is_ready(ours):
+                on_failure.pop_all()
+                return RunningKeeper(process, ours)
+            process.kill()
+            process.wait()
+            raise GateUnavailableError(
+                f"the load gate's helper ({process.args!r}) does not start: {_last_words(complaints)}"
+            )
 
 
 def keeper_environment() -> dict[str, str]:

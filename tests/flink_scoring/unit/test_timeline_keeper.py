@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from ferryline.flink_scoring.binding import require_fit
 from ferryline.flink_scoring.timeline.documents import (
     Reserved,
     TimelineEntry,
@@ -22,16 +21,12 @@ from ferryline.flink_scoring.timeline.documents import (
 )
 from ferryline.flink_scoring.timeline.journal import ENTRIES_KEPT, ENTRIES_KEPT_FOR, Journal, Place
 from ferryline.flink_scoring.timeline.keeper import Keeper
-from ferryline.flink_scoring.timeline.models import Models, assigned_to
-from ferryline.flink_scoring.timeline.recall import Recall
+from ferryline.flink_scoring.timeline.models import Models
 from ferryline.flink_scoring.timeline.rules import Assigned, Switch
-from ferryline.model_runtime.facts import read_facts
 from ferryline.model_runtime.served import ServedModel
-from ferryline.registry.catalogue import Registry
 from ferryline.registry.errors import MissingRightError, RefusedError, StoreUnreachableError
 from ferryline.registry.stores import Listed, Store
 from ferryline.registry.stores.memory import MemoryStore
-from ferryline.streams.pipeline import Pipeline
 from tests.faulty_store import Wrapper
 from tests.support.waiting import DEADLINE, wait_for
 
@@ -454,38 +449,3 @@ def test_every_topic_gives_a_log_that_stores_can_hold(topic: str) -> None:
     journal = Journal(store, Place("p", topic, "ab" * 16, "one"))
     write(journal, range(1, 2))
     assert [switch.number for switch in journal.written(0, 0)] == [1]
-
-
-# --- recall -------------------------------------------------------------------------------------------
-
-
-def test_an_older_generation_comes_back_with_its_canary_and_through_the_gate(
-    registry: Registry,
-    constant_model: MakeModel,
-    digits_pipeline: Callable[[], Pipeline],
-    tmp_path: Path,
-) -> None:
-    pipeline = digits_pipeline()
-    versions = [registry.publish("digits", data := constant_model(n), read_facts(data)) for n in (1, 2, 3)]
-    entries = [registry.promote("digits", 1), registry.promote("digits", 2, canary=30)]
-    registry.promote("digits", 3)
-    recall = Recall(
-        registry,
-        "digits",
-        "production",
-        cache=tmp_path,
-        accept=lambda facts: require_fit(facts, pipeline),
-        kept=lambda _: None,
-    )
-    second = Assigned("digits:production", 2, 1, versions[0].blob.digest)
-    served = recall.load(second)
-    assert (served.version, served.generation, assigned_to(served)) == (1, entries[1].generation, second)
-    assert served.canary is not None
-    assert served.canary.model.version == 2
-    for changed in (
-        Assigned("other:production", 2, 1, second.digest),
-        Assigned("digits:production", 9, 1, second.digest),
-        Assigned("digits:production", 2, 1, versions[2].blob.digest),
-    ):
-        with pytest.raises(RefusedError):
-            recall.load(changed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from ferryline.model_runtime.gate import Gate, GateKeeper, GateLimits, GateUnavailableError
+from ferryline.model_runtime.gate.errors import ChildLostError
+from ferryline.model_runtime.gate.losses import MOST_LOSSES
 from ferryline.registry.errors import RefusedError
 from tests import hostile_models as hostile
 from tests.onnx_models import golden_rows, linear_classifier
@@ -90,16 +94,16 @@ def test_a_keeper_killed_at_work_costs_one_retry(keeper: GateKeeper) -> None:
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: keeper.pid not in {None, first}, "another keeper")
         assert not judging.done()
-        # the system ends the second try, and that verdict is told
+        # the system ends the second try, and that is told
         second, retry = at_work(keeper)
         os.kill(retry, signal.SIGKILL)
-        with pytest.raises(RefusedError, match="the system ended"):
+        with pytest.raises(ChildLostError, match="the system ended"):
             judging.result(DEADLINE)
     wait_for(lambda: not running(child), "the end of the first child")
     assert keeper.pid == second
 
 
-def test_a_candidate_that_ends_every_keeper_is_refused(keeper: GateKeeper) -> None:
+def test_two_keepers_that_end_in_a_row_are_no_verdict(keeper: GateKeeper) -> None:
     with ThreadPoolExecutor(1) as pool:
         judging = pool.submit(Gate(ALLOWED, keeper=keeper).admit, ENDLESS)
         first, _ = at_work(keeper)
@@ -107,18 +111,40 @@ def test_a_candidate_that_ends_every_keeper_is_refused(keeper: GateKeeper) -> No
         wait_for(lambda: keeper.pid not in {None, first}, "another keeper")
         second, _ = at_work(keeper)
         os.kill(second, signal.SIGKILL)
-        with pytest.raises(RefusedError, match="ended twice") as caught:
+        with pytest.raises(ChildLostError, match="ended twice"):
             judging.result(DEADLINE)
-    assert caught.value.gate == "crash"
 
 
-def test_a_child_killed_from_outside_says_nothing_good_of_its_model(keeper: GateKeeper) -> None:
+def test_a_child_killed_once_costs_a_try_and_one_killed_at_every_try_refuses(keeper: GateKeeper) -> None:
+    gate, unlucky = Gate(ALLOWED, keeper=keeper), hostile.loop(2**41)
     with ThreadPoolExecutor(1) as pool:
-        judging = pool.submit(Gate(ALLOWED, keeper=keeper).admit, ENDLESS)
+        for _ in range(MOST_LOSSES - 1):
+            judging = pool.submit(gate.admit, unlucky)
+            os.kill(at_work(keeper)[1], signal.SIGKILL)
+            with pytest.raises(ChildLostError, match="the system ended"):
+                judging.result(DEADLINE)
+        judging = pool.submit(gate.admit, unlucky)
         os.kill(at_work(keeper)[1], signal.SIGKILL)
-        with pytest.raises(RefusedError, match="the system ended") as caught:
+        with pytest.raises(RefusedError, match="th time in a row") as caught:
             judging.result(DEADLINE)
     assert caught.value.gate == "memory"
+
+
+def test_a_keeper_that_can_start_no_process_says_so_and_lives(keeper: GateKeeper, gate: Gate) -> None:
+    gate.admit(linear_classifier())
+    pid = keeper.pid or 0
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    opened = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    free = (number for number in itertools.count() if number not in opened)
+    # room for the two files of a request and for nothing else
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (next(itertools.islice(free, 2, None)), limits[1]))
+    try:
+        with pytest.raises(ChildLostError, match=r"could not be started .*Too many"):
+            gate.admit(linear_classifier(5, 3))
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    gate.admit(linear_classifier(5, 3))
+    assert keeper.pid == pid
 
 
 def test_threads_share_it_and_a_slow_candidate_holds_nobody_up(gate: Gate, keeper: GateKeeper) -> None:
@@ -134,15 +160,27 @@ def test_threads_share_it_and_a_slow_candidate_holds_nobody_up(gate: Gate, keepe
         assert keeper.pid == pid
         assert not slow.done()
         os.kill(child, signal.SIGKILL)
-        with pytest.raises(RefusedError):
+        with pytest.raises(ChildLostError):
             slow.result(DEADLINE)
 
 
 def test_a_candidate_that_takes_too_long_is_told_the_limit(keeper: GateKeeper) -> None:
     limits = GateLimits(wall_seconds=0.75, cpu_seconds=DEADLINE, allow_control_flow=True)
-    with pytest.raises(RefusedError, match=r"more than 0\.75 s") as caught:
-        Gate(limits, keeper=keeper).admit(ENDLESS)
-    assert caught.value.gate == "time"
+    refusal = refusal_of(ENDLESS, Gate(limits, keeper=keeper))
+    assert refusal.gate == "time"
+    assert "0.75 s" in refusal.reason
+
+
+def refusal_of(data: bytes, gate: Gate) -> RefusedError:
+    """The refusal, which on a very busy machine comes only after tries in which the child got too little."""
+    for _ in range(MOST_LOSSES):
+        try:
+            gate.admit(data)
+        except RefusedError as error:
+            return error
+        except ChildLostError:
+            continue
+    raise AssertionError("it was not refused")
 
 
 def test_it_leaves_when_it_is_idle_and_comes_back() -> None:

@@ -18,6 +18,7 @@ from tests.model_runtime.following import (
     FAST,
     Setting,
     alter_manifest,
+    blob_key,
     flip_a_bit,
     remove_blob,
     rewrite,
@@ -73,7 +74,6 @@ def test_a_follower_that_is_behind_takes_only_the_newest(tmp_path: Path) -> None
     [
         (flip_a_bit, "digest", "corrupt, truncated or was replaced"),
         (truncate, "digest", "100 bytes"),
-        (remove_blob, "blob", "is missing"),
         (write_newer_schema, "schema", "schema version 9.0"),
         (alter_manifest, "digest", "not the one that was promoted"),
     ],
@@ -98,6 +98,26 @@ def test_a_damaged_version_is_refused_and_the_last_good_one_goes_on(
     setting.serve(2)
     assert setting.label() == 2
     assert setting.follower.report().last_error is None
+
+
+def test_a_file_that_is_missing_is_waited_for_and_said_so(setting: Setting) -> None:
+    setting.serve(0)
+    late = setting.publish(1)
+    file = setting.memory.get(blob_key(setting, late)).data
+    setting.store.down = True
+    setting.registry.promote("digits", late)
+    remove_blob(setting, late)
+    setting.store.down = False
+    setting.witness.wait(lambda witness: any("is missing" in reason for reason in witness.failures))
+    setting.witness.wait(lambda witness: len(witness.failures) > 4)
+    assert setting.label() == 0
+    report = setting.follower.report()
+    assert (report.generation, report.refused_generation) == (1, None)
+    assert report.failures > 2
+    assert "publish the same file again" in (report.last_error or "")
+    setting.memory.put(blob_key(setting, late), file)
+    setting.witness.wait(lambda witness: witness.swaps[-1] == (2, late))
+    assert setting.follower.report().failures == 0
 
 
 def test_golden_rows_that_do_not_hold_are_refused(setting: Setting) -> None:

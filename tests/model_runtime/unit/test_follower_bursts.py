@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
 from ferryline.model_runtime.follower import Follower, FollowerSettings
 from ferryline.registry import Registry
 from ferryline.registry.documents import ModelFacts
@@ -119,3 +121,55 @@ def test_a_fall_back_does_not_wait_for_the_jitter(tmp_path: Path) -> None:
     setting.follower.fall_back(3, "it does worse")
     setting.witness.wait(lambda witness: witness.swaps == [(2, 2), (3, 1), (2, 2)])
     setting.follower.stop()
+
+
+@pytest.mark.parametrize("over_it", ["hold", "release"])
+def test_a_rollback_with_something_over_it_does_not_wait_for_the_jitter(tmp_path: Path, over_it: str) -> None:
+    setting = Setting(tmp_path, FollowerSettings(poll_interval=0.01, swap_jitter=3600))
+    for winner in (0, 1):
+        setting.registry.promote("digits", setting.publish(winner))
+    setting.follower.start()
+    setting.witness.wait(lambda witness: witness.swaps == [(2, 2)])
+    setting.store.down = True
+    setting.registry.rollback("digits")
+    getattr(setting.registry, over_it)("digits")
+    setting.store.down = False
+    setting.witness.wait(lambda witness: witness.swaps == [(2, 2), (4, 1)])
+    setting.follower.stop()
+
+
+@pytest.mark.parametrize("over_it", ["hold", "release", None])
+def test_what_is_rolled_back_while_it_loads_never_serves(tmp_path: Path, over_it: str | None) -> None:
+    setting, door, witness = Setting(tmp_path), SlowDoor(), Witness()
+    follower = Follower(
+        Registry(setting.store), "digits", cache=tmp_path, settings=FAST, observer=witness, accept=door
+    )
+    setting.registry.promote("digits", setting.publish(0))
+    follower.start()
+    witness.wait(lambda seen: seen.swaps == [(1, 1)])
+    setting.registry.promote("digits", setting.publish(1))
+    assert door.reached.wait(DEADLINE)
+    last = setting.registry.rollback("digits")
+    if over_it:
+        last = getattr(setting.registry, over_it)("digits")
+    door.open.set()
+    witness.wait(lambda seen: seen.swaps[-1][0] == last.generation)
+    assert witness.swaps == [(1, 1), (last.generation, 1)]
+    follower.stop()
+
+
+def test_a_newer_promotion_does_not_keep_what_is_ready_from_serving(tmp_path: Path) -> None:
+    setting, door, witness = Setting(tmp_path), SlowDoor(), Witness()
+    follower = Follower(
+        Registry(setting.store), "digits", cache=tmp_path, settings=FAST, observer=witness, accept=door
+    )
+    setting.registry.promote("digits", setting.publish(0))
+    follower.start()
+    witness.wait(lambda seen: seen.swaps == [(1, 1)])
+    setting.registry.promote("digits", setting.publish(1))
+    assert door.reached.wait(DEADLINE)
+    setting.registry.promote("digits", setting.publish(2))
+    door.open.set()
+    witness.wait(lambda seen: seen.swaps[-1] == (3, 3))
+    assert witness.swaps == [(1, 1), (2, 2), (3, 3)]
+    follower.stop()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.model_runtime.following import Setting, flip_a_bit, remove_blob
+from ferryline.model_runtime.follower import rules
+from tests.model_runtime.following import Setting, blob_key, flip_a_bit, remove_blob
 
 Damage = Callable[[Setting, int], None]
 
@@ -22,9 +23,8 @@ def started_after(folder: Path, versions: int, damaged: dict[int, Damage]) -> Se
     return setting
 
 
-@pytest.mark.parametrize("damage", [flip_a_bit, remove_blob])
-def test_it_serves_what_came_before_and_says_what_it_refused(tmp_path: Path, damage: Damage) -> None:
-    setting = started_after(tmp_path, 2, {2: damage})
+def test_it_serves_what_came_before_and_says_what_it_refused(tmp_path: Path) -> None:
+    setting = started_after(tmp_path, 2, {2: flip_a_bit})
     setting.witness.wait(lambda witness: witness.swaps == [(1, 1)])
     assert setting.label() == 0
     report = setting.follower.report()
@@ -32,6 +32,44 @@ def test_it_serves_what_came_before_and_says_what_it_refused(tmp_path: Path, dam
     newer = setting.registry.promote("digits", setting.publish(2))
     setting.witness.wait(lambda witness: witness.swaps[-1] == (newer.generation, 3))
     assert setting.follower.report().refused_generation is None
+    setting.follower.stop()
+
+
+def test_it_serves_what_came_before_while_a_file_is_missing(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    for winner in (0, 1):
+        setting.registry.promote("digits", setting.publish(winner))
+    file = setting.memory.get(blob_key(setting, 2)).data
+    remove_blob(setting, 2)
+    setting.follower.start()
+    setting.witness.wait(lambda witness: witness.swaps == [(1, 1)])
+    assert setting.label() == 0
+    setting.witness.wait(lambda witness: len(witness.failures) > rules.TRIES_BEFORE_LOOKING_BACK)
+    assert setting.witness.refusals == []
+    # bringing it back is enough
+    setting.memory.put(blob_key(setting, 2), file)
+    setting.witness.wait(lambda witness: witness.swaps == [(1, 1), (2, 2)])
+    setting.follower.stop()
+
+
+@pytest.mark.parametrize("nearer", [flip_a_bit, remove_blob])
+def test_it_goes_back_beyond_what_is_missing_or_damaged(tmp_path: Path, nearer: Damage) -> None:
+    setting = started_after(tmp_path, 3, {2: nearer, 3: remove_blob})
+    setting.witness.wait(lambda witness: witness.swaps == [(1, 1)])
+    setting.follower.stop()
+
+
+def test_a_missing_file_behind_what_is_refused_is_tried_again(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    for winner in (0, 1):
+        setting.registry.promote("digits", setting.publish(winner))
+    file = setting.memory.get(blob_key(setting, 1)).data
+    remove_blob(setting, 1)
+    flip_a_bit(setting, 2)
+    setting.follower.start()
+    setting.witness.wait(lambda witness: len(witness.failures) > 5)
+    setting.memory.put(blob_key(setting, 1), file)
+    setting.witness.wait(lambda witness: witness.swaps == [(1, 1)])
     setting.follower.stop()
 
 
@@ -76,7 +114,7 @@ def test_a_store_that_goes_down_while_it_looks_back_is_waited_for(tmp_path: Path
     flip_a_bit(setting, 2)
     setting.witness.refused = lambda _: setattr(setting.store, "down", True)  # type: ignore[method-assign]
     setting.follower.start()
-    setting.witness.wait(lambda witness: bool(witness.failures))
+    setting.witness.wait(lambda witness: "no answer" in witness.failures)
     setting.store.down = False
     setting.witness.wait(lambda witness: witness.swaps == [(1, 1)])
     setting.follower.stop()

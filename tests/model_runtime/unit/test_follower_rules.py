@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,6 +167,61 @@ def test_a_newcomer_that_finds_the_store_down_behind_it_comes_back_later_each_ti
     assert state.last_error == "store down", "nothing was mended by a poll"
     state, action = rules.step(state, rules.NothingBehind())
     assert (state.failures, state.last_error, action) == (0, None, rules.Rest())
+
+
+def stalled(tries: int) -> tuple[State, rules.Action]:
+    """A newcomer whose candidate failed so often."""
+    state, action = State(), rules.Poll(0)
+    for _ in range(tries):
+        state, _ = rules.step(state, rules.Found(target(7, 3)))
+        state, action = rules.step(state, rules.Failed("the file is not there"))
+    return state, action
+
+
+def test_a_newcomer_whose_candidate_fails_for_now_looks_back_and_goes_on_trying() -> None:
+    tries = rules.TRIES_BEFORE_LOOKING_BACK
+    assert stalled(tries - 1)[1] == rules.Rest(tries - 1)
+    state, action = stalled(tries)
+    assert action == rules.LookBack()
+    state, _ = rules.step(state, rules.FoundBehind(target(4, 2)))
+    state, action = rules.step(state, rules.Failed("nor is this one"))
+    assert action == rules.LookBack(), "there may be an older one"
+    state, _ = rules.step(state, rules.FoundBehind(target(3, 1)))
+    for _ in (*STAGES, "swap"):
+        state, action = rules.step(state, rules.Passed())
+    assert (state.serving, state.handled, action) == (target(3, 1), 3, rules.Poll(3))
+    state, _ = rules.step(state, rules.Found(target(7, 3)))
+    state, action = rules.step(state, rules.Failed("the file is not there"))
+    assert (state.serving, action) == (target(3, 1), rules.Rest(1))
+
+
+@pytest.mark.parametrize("for_now", [False, True])
+def test_a_newcomer_with_nothing_to_look_back_to_goes_on_trying(*, for_now: bool) -> None:
+    state, _ = stalled(rules.TRIES_BEFORE_LOOKING_BACK)
+    state, action = rules.step(state, rules.NothingBehind(for_now=for_now))
+    assert action == rules.Rest(rules.TRIES_BEFORE_LOOKING_BACK)
+    assert (state.stalls, state.last_error) == (False, "the file is not there")
+
+
+def test_a_candidate_that_nobody_trusts_leaves_its_number_free() -> None:
+    state, _ = serve(State(), target(1, 1))
+    forged = replace(target(2, 9), trusted=False)
+    state, _ = rules.step(state, rules.Found(forged))
+    state, action = rules.step(state, rules.Rejected("signature", "not signed", at_fault=forged))
+    assert isinstance(action, rules.Refuse)
+    assert (state.handled, state.refusal and state.refusal.target) == (1, forged)
+    state, _ = serve(state, target(2, 2))
+    assert (state.serving, state.handled, state.refusal) == (target(2, 2), 2, None)
+
+
+def test_what_is_found_instead_of_a_swap_is_taken_through_every_stage() -> None:
+    state, _ = serve(State(), target(1, 1))
+    state, action = rules.step(state, rules.Found(target(2, 2)))
+    for _ in STAGES:
+        state, action = rules.step(state, rules.Passed())
+    assert action == rules.Swap(target(2, 2))
+    state, action = rules.step(state, rules.Found(target(3, 1)))
+    assert (state.serving, action) == (target(1, 1), rules.RunStage(Phase.FETCHING, target(3, 1)))
 
 
 def test_a_refusal_is_that_of_the_version_at_fault() -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from ferryline.model_runtime.facts import read_facts
 from ferryline.model_runtime.gate import GateLimits
-from ferryline.model_runtime.gate.errors import KeeperLostError
-from ferryline.model_runtime.gate.exhaustion import is_exhaustion, out_of_memory
+from ferryline.model_runtime.gate.errors import ChildLostError, GateUnavailableError, KeeperLostError
+from ferryline.model_runtime.gate.exhaustion import out_of_memory
 from ferryline.model_runtime.gate.handover import handed_over
+from ferryline.model_runtime.gate.losses import MOST_LOSSES, Losses
 from ferryline.model_runtime.gate.protocol import (
     MAX_VERDICT,
     Ending,
@@ -23,16 +24,18 @@ from ferryline.model_runtime.gate.protocol import (
     encode_facts,
     encode_refusal,
     encode_stage,
+    encode_unavailable,
     tame,
     verdict,
 )
 from ferryline.model_runtime.gate.spawning import keeper_environment
+from ferryline.registry.error_kinds import ErrorKind, is_memory_exhaustion, kind_of
 from ferryline.registry.errors import RefusedError
 from tests.onnx_models import linear_classifier
 
 REQUEST = Request(size=1000, digest="sha256:" + "0" * 64, limits=GateLimits(domains=("", "ai.onnx", "mine")))
 FACTS = read_facts(linear_classifier())
-DONE = Ending(code=0, signal=None, overdue=False, grown=0, stderr="")
+DONE = Ending(code=0, signal=None, overdue=False, grown=0, stderr="", cpu_seconds=0.1)
 
 
 def died(
@@ -42,8 +45,10 @@ def died(
     overdue: bool = False,
     grown: int = 0,
     stderr: str = "",
+    cpu_seconds: float = 60.0,
 ) -> bytes:
-    return encode_stage("loaded") + encode_ending(Ending(code, number, overdue, grown, stderr))
+    ending = Ending(code, number, overdue, grown, stderr, cpu_seconds)
+    return encode_stage("loaded") + encode_ending(ending)
 
 
 def test_a_request_comes_through() -> None:
@@ -70,8 +75,8 @@ def test_a_refusal_comes_through() -> None:
         (died(99), "crash", "signal 99"),
         (died(signal.SIGABRT, stderr="terminate called … what(): std::bad_alloc"), "memory", "gave up"),
         (died(signal.SIGSEGV, grown=2**30), "memory", "gave up"),
-        (died(signal.SIGKILL), "memory", "the system ended"),
         (died(signal.SIGKILL, overdue=True), "time", "60 s"),
+        (died(signal.SIGKILL, overdue=True, cpu_seconds=30.0), "time", "60 s"),
         (died(signal.SIGXCPU), "time", "processor"),
         (died(code=70, stderr="KeyError: 'x'\n"), "crash", "status 70 when it was loaded: KeyError"),
         (died(code=70, stderr="MemoryError\n"), "memory", "gave up"),
@@ -82,6 +87,44 @@ def test_what_a_child_did_becomes_a_gate(answer: bytes, gate: str, text: str) ->
     with pytest.raises(RefusedError, match=text) as caught:
         verdict(answer, REQUEST)
     assert caught.value.gate == gate
+
+
+@pytest.mark.parametrize(
+    ("answer", "gate", "text"),
+    [
+        (died(signal.SIGKILL), "memory", "the system ended its process when it was loaded"),
+        (died(signal.SIGKILL, grown=2**30), "memory", "the system ended"),
+        (died(signal.SIGTERM), "crash", "ended by SIGTERM"),
+        (died(signal.SIGKILL, overdue=True, cpu_seconds=1.0), "time", "got only 1.0 s of processor time"),
+        (died(code=70, stderr="OSError: [Errno 24] Too many open files\n"), "crash", "Too many open files"),
+        (died(code=70, stderr="…: system error number 24\n"), "crash", "number 24"),
+        (encode_unavailable("no process is free"), "crash", "no process is free"),
+        (encode_ending(Ending(70, None, False, 0, "", 0.1)), "crash", "before it began to judge"),
+    ],
+)
+def test_what_the_machine_did_is_no_verdict(answer: bytes, gate: str, text: str) -> None:
+    with pytest.raises(ChildLostError, match=text) as caught:
+        verdict(answer, REQUEST)
+    assert caught.value.gate == gate
+    assert kind_of(caught.value) is ErrorKind.TRANSIENT
+
+
+def test_what_the_machine_does_each_time_refuses_a_model_in_the_end() -> None:
+    losses, loss = Losses(), ChildLostError("the system ended its process", "memory")
+    for _ in range(MOST_LOSSES - 1):
+        losses.count("a", loss)
+    losses.count("b", loss)
+    with pytest.raises(RefusedError, match=f"for the {MOST_LOSSES}th time in a row") as caught:
+        losses.count("a", loss)
+    assert caught.value.gate == "memory"
+    losses.count("a", loss)  # another generation of the same file begins anew
+
+
+def test_a_verdict_ends_a_row_of_losses() -> None:
+    losses, loss = Losses(), ChildLostError("the system ended its process", "memory")
+    for _ in range(3 * MOST_LOSSES):
+        losses.count("a", loss)
+        losses.forget("a")
 
 
 def test_a_child_that_dies_after_its_verdict_is_not_believed() -> None:
@@ -112,7 +155,7 @@ def test_whatever_a_child_says_is_a_verdict(lines: list[bytes]) -> None:
     for ending in (b"", encode_ending(DONE), died(signal.SIGSEGV)):
         try:
             facts = verdict(b"\n".join(lines) + ending, REQUEST)
-        except (RefusedError, KeeperLostError):
+        except (RefusedError, GateUnavailableError):
             continue
         assert ending == encode_ending(DONE)
         assert facts.outputs is not None
@@ -147,12 +190,12 @@ def test_facts_of_any_length_are_not_told() -> None:
     ],
 )
 def test_want_of_memory_is_recognised(text: str) -> None:
-    assert is_exhaustion(text)
+    assert is_memory_exhaustion(text)
     assert out_of_memory(text).gate == "memory"
 
 
 def test_other_faults_are_no_want_of_memory() -> None:
-    assert not is_exhaustion("Invalid rank for input: x")
+    assert not is_memory_exhaustion("Invalid rank for input: x")
 
 
 def test_what_is_handed_over_cannot_be_changed() -> None:

@@ -107,7 +107,7 @@ def test_a_forged_head_is_passed_over_then_refused_then_left_behind(street: Stre
     street.forge(3, version=3, contract_change=True)
     news = consumer.news(handled)
     assert news is not None
-    assert (news.entry.generation, news.contract_change) == (2, False)
+    assert (news.entry.generation, news.trusted) == (2, True)
     handled = news.entry
     assert found(consumer, handled).generation == 3  # to be refused, where people see it
     handled = found(consumer, handled)
@@ -115,31 +115,49 @@ def test_a_forged_head_is_passed_over_then_refused_then_left_behind(street: Stre
     street.promote(1)
     news = consumer.news(handled)
     assert news is not None
-    assert (news.entry.generation, news.contract_change) == (4, False)
+    assert (news.entry.generation, news.trusted) == (4, True)
+    assert not consumer.allows_change(street.operator.channel("digits").get(1), news.entry)
 
 
-def test_only_trusted_entries_allow_another_contract(street: Street) -> None:
-    street.promote(1)
-    consumer = street.consumer()
-    handled = found(consumer)
+def test_a_trusted_entry_anywhere_between_allows_another_contract(street: Street) -> None:
+    first = street.promote(1)
     street.operator.promote("digits", 2, allow_contract_change=True)
-    street.promote(3)
-    news = consumer.news(handled)
-    assert news is not None
-    assert (news.entry.generation, news.contract_change) == (3, True)
+    second, third = street.operator.channel("digits").require_head(), street.promote(3)
+    consumer = street.consumer()
+    assert consumer.allows_change(first, third)
+    assert consumer.allows_change(first, second)
+    assert not consumer.allows_change(second, third)
 
 
-def test_a_refused_entry_may_be_taken_out_of_the_log_again(street: Street) -> None:
+@pytest.mark.parametrize("forged", [1, 3])
+def test_the_number_of_a_forged_entry_that_was_taken_out_is_free_for_a_signed_one(
+    street: Street, forged: int
+) -> None:
     street.promote(1)
     consumer = street.consumer()
     handled = found(consumer)
-    street.forge(2, version=3)
-    handled = found(consumer, handled)
-    street.memory.delete(street.path(2))
-    street.promote(2)  # generation 2, where the forged one lay
+    for generation in range(2, 2 + forged):
+        street.forge(generation, version=3)
+        handled = found(consumer, handled)
     assert consumer.news(handled) is None
-    street.promote(3)
-    assert found(consumer, handled).generation == 3
+    for generation in range(2, 2 + forged):
+        street.memory.delete(street.path(generation))
+    signed = street.promote(2)  # generation 2, where a forged one lay
+    assert found(consumer, handled).digest == signed.digest
+    assert consumer.news(signed) is None
+
+
+def test_a_log_without_anything_trusted_costs_one_read_a_poll(street: Street) -> None:
+    street.promote(1)
+    channel = Registry(street.store, seal=seal(None, Keys("other"))).channel("digits")
+    clock = iter([0.0, 0.0, 0.0, 1.0, 1.0, 99.0, 99.0, 99.0, 99.0])
+    consumer = TrustedChannel(channel, clock=lambda: next(clock))
+    handled = found(consumer)
+    street.store.reset()
+    assert consumer.news(handled) is None
+    assert street.store.total == 1
+    street.promote(2)
+    assert found(consumer, handled).generation == 2
 
 
 @pytest.mark.parametrize("remembers", [True, False])
