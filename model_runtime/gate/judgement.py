@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from ferryline.model_runtime.facts import facts_of, parse_model
 from ferryline.model_runtime.gate.checks import static_checks
-from ferryline.model_runtime.gate.exhaustion import is_exhaustion, out_of_memory
+from ferryline.model_runtime.gate.exhaustion import out_of_memory
 from ferryline.model_runtime.gate.limits import GateLimits
 from ferryline.model_runtime.gate.protocol import encode_facts
 from ferryline.model_runtime.gate.shapes import check_declared_values
@@ -21,6 +21,7 @@ from ferryline.model_runtime.golden import check_golden_rows, warm_up
 from ferryline.model_runtime.session import OnnxSession
 from ferryline.registry.digests import digest_of
 from ferryline.registry.documents import GoldenRows, ModelFacts
+from ferryline.registry.error_kinds import is_memory_exhaustion
 from ferryline.registry.errors import RefusedError
 
 _BIG_TENSOR = 4096  # bytes; shapes and their like are smaller
@@ -67,10 +68,10 @@ def judge(
         tell(Stage.RUN)
         fault = _run(session, facts, golden)
     except RefusedError as error:
-        if is_exhaustion(error.reason):
+        if is_memory_exhaustion(error.reason):
             raise out_of_memory(error.reason) from error
         raise
-    if fault is not None and is_exhaustion(fault):
+    if fault is not None and is_memory_exhaustion(fault):
         raise out_of_memory(fault)
     return facts
 
@@ -106,7 +107,7 @@ def _check_fully(data: bytes) -> None:
     except MemoryError:
         raise
     except Exception as error:  # the checker's errors share no base class below Exception
-        if is_exhaustion(str(error)):
+        if is_memory_exhaustion(str(error)):
             raise out_of_memory(str(error)) from error
         raise RefusedError(
             "checker",
@@ -126,7 +127,7 @@ def _check_inferred(model: ModelProto, limits: GateLimits) -> None:
     except MemoryError:
         raise
     except Exception as error:
-        if is_exhaustion(str(error)):
+        if is_memory_exhaustion(str(error)):
             raise out_of_memory(str(error)) from error
         return
     check_declared_values(inferred, limits)

@@ -22,9 +22,10 @@ import orjson
 from pydantic import ValidationError
 
 from ferryline.model_runtime.gate.errors import KeeperLostError
-from ferryline.model_runtime.gate.exhaustion import is_exhaustion, out_of_memory
+from ferryline.model_runtime.gate.exhaustion import out_of_memory
 from ferryline.model_runtime.gate.limits import GateLimits
 from ferryline.registry.documents import ModelFacts
+from ferryline.registry.error_kinds import is_memory_exhaustion
 from ferryline.registry.errors import RefusedError
 
 MAX_PACKET = 64 * 1024
@@ -184,7 +185,7 @@ def _fault(ending: Ending, stage: str, request: Request) -> RefusedError:
     if ending.signal == signal.SIGXCPU:
         return _too_slow(f"{limits.cpu_seconds:g} s of processor time", stage)
     # libraries that do not expect to be refused memory die of it in other ways
-    if is_exhaustion(ending.stderr) or ending.grown > limits.memory_bytes(request.size) / 4:
+    if is_memory_exhaustion(ending.stderr) or ending.grown > limits.memory_bytes(request.size) / 4:
         return out_of_memory(f"its process gave up when it was {stage}")
     if ending.signal == signal.SIGKILL:
         return out_of_memory(f"the system ended its process when it was {stage}")

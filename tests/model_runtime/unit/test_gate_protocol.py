@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ferryline.model_runtime.facts import read_facts
 from ferryline.model_runtime.gate import GateLimits
 from ferryline.model_runtime.gate.errors import KeeperLostError
-from ferryline.model_runtime.gate.exhaustion import is_exhaustion, out_of_memory
+from ferryline.model_runtime.gate.exhaustion import out_of_memory
 from ferryline.model_runtime.gate.handover import handed_over
 from ferryline.model_runtime.gate.protocol import (
     MAX_VERDICT,
@@ -27,6 +27,7 @@ from ferryline.model_runtime.gate.protocol import (
     verdict,
 )
 from ferryline.model_runtime.gate.spawning import keeper_environment
+from ferryline.registry.error_kinds import is_memory_exhaustion
 from ferryline.registry.errors import RefusedError
 from tests.onnx_models import linear_classifier
 
@@ -147,12 +148,12 @@ def test_facts_of_any_length_are_not_told() -> None:
     ],
 )
 def test_want_of_memory_is_recognised(text: str) -> None:
-    assert is_exhaustion(text)
+    assert is_memory_exhaustion(text)
     assert out_of_memory(text).gate == "memory"
 
 
 def test_other_faults_are_no_want_of_memory() -> None:
-    assert not is_exhaustion("Invalid rank for input: x")
+    assert not is_memory_exhaustion("Invalid rank for input: x")
 
 
 def test_what_is_handed_over_cannot_be_changed() -> None:
