@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,6 +171,7 @@ class Reader:
     spec: SourceSpec
     log: Log = field(default_factory=Log)
     now: float = 0.0
+    answer: TopicDescription | None = None
 
     def __post_init__(self) -> None:
         self.consumer = FakeConsumer(self.topic)
@@ -179,10 +181,17 @@ class Reader:
             "group",
             log=self.log,
             connect=lambda: self.consumer,
-            describe=self.topic.described,
+            describe=lambda: self.answer or self.topic.described(),
             clock=lambda: self.now,
             pause=self.wait,
         )
+
+    @contextmanager
+    def answering(self, answer: TopicDescription) -> Iterator[None]:
+        """A broker that says so when it is asked about the topic."""
+        self.answer = answer
+        yield
+        self.answer = None
 
     def wait(self, seconds: float) -> None:
         self.now += seconds

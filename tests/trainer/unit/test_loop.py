@@ -17,7 +17,7 @@ from ferryline.trainer.loop import RunOptions, TrainerLoop
 from ferryline.trainer.metrics import TrainerMetrics
 from ferryline.trainer.state import StateFile
 from ferryline.trainer.training import Training
-from tests.trainer.fake_kafka import FakeTopic, Reader, pair
+from tests.trainer.fake_kafka import FakeConsumer, FakeTopic, Reader, pair
 
 PAIRS = parse_pipeline(
     """
@@ -166,6 +166,24 @@ def test_a_topic_made_anew_is_learnt_whole_and_said_in_the_lineage(bench: Bench)
     assert bench.topic.id is not None
     assert [(part.topic_id, part.first, part.end) for part in lineage.past] == [(first.hex, 0, 30)]
     assert (lineage.topic_id, lineage.offsets[0].end) == (bench.topic.id.hex, 50)
+
+
+def test_what_changes_while_it_runs_is_placed_and_saved(bench: Bench) -> None:
+    bench.topic.append(records(30))
+    poll, first = FakeConsumer.poll, bench.topic.id
+
+    def change(consumer: FakeConsumer, **options: int) -> Any:
+        found = poll(consumer, **options)
+        if not found and bench.topic.id == first:
+            bench.topic.make_anew(partitions=2)
+            bench.topic.append(records(50), 1)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeConsumer, "poll", change)
+        bench.run(80)
+    assert bench.topic.id != first
+    assert bench.saved() == ({0: 0, 1: 50}, 80, 80)
 
 
 class Failing:

@@ -160,6 +160,23 @@ def test_a_broker_that_is_late_does_not_lead_back_to_the_former_topic(
     assert learned.read() == []
 
 
+def test_a_late_answer_about_the_topic_is_not_believed(topic: FakeTopic, reader: Reader) -> None:
+    topic.append(values("old", 30))
+    learned = Learned(reader)
+    learned.read()
+    former = topic.described()
+    topic.make_anew()
+    topic.append(values("new", 40))
+    learned.read()
+    topic.remove_before(60)
+    topic.end[0] = 60
+    topic.append(values("newer", 2))
+    with reader.answering(former):
+        assert learned.read(3) == []
+    assert "as it was before" in reader.log.named("kafka_unreachable")[0]["cause"]
+    assert learned.read() == values("newer", 2)
+
+
 def test_a_broker_that_shows_fewer_partitions_is_late(topic: FakeTopic, digits: Pipeline) -> None:
     topic.add_partition()
     progress = Progress().placed(Placement(topic.described().id, {0: 0, 1: 0, 2: 0}))
