@@ -1,6 +1,7 @@
 """The training loop: poll, step, export when due, save; until told to stop or nothing is left to do.
 
-What fails of an export, or of a save before the end, is tried again with back-off; learning goes on.
+What fails of a step, an export, or a save before the end is tried again with back-off. A step that failed has
+changed nothing, and while an export fails learning goes on.
 """
 
 from __future__ import annotations
@@ -152,7 +153,9 @@ class TrainerLoop:
 
     def _learn(self, batch: FetchedBatch) -> None:
         self._busy_at = time.monotonic()
-        rejections = self._training.step(batch)
+        rejections = self._stepped(batch)
+        if rejections is None:
+            return
         self._metrics.consumed.inc(len(batch))
         self._metrics.records.inc(len(batch) - len(rejections))
         for rejection in rejections:
@@ -161,6 +164,20 @@ class TrainerLoop:
         newest = self._progress.newest_event_time
         if newest is not None:
             self._metrics.newest_event_time.set(newest.timestamp())
+
+    def _stepped(self, batch: FetchedBatch) -> list[Rejection] | None:
+        """Learn a batch, however often the machine lacks what that takes; None when stopped meanwhile."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return self._training.step(batch)
+            except Exception as error:
+                if kind_of(error) is ErrorKind.OURS:
+                    raise
+                self._log.warning("step_failed", error=told(error), retry_in_seconds=pause)
+            if self._stop.wait(pause):
+                return None
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _export(self) -> None:
         """Hand the next version to the publisher; the state is saved first, so no version is ahead of it."""

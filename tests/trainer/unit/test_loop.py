@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ferryline.trainer.candidate import ExportedModel, export_candidate
 from ferryline.trainer.errors import PublisherEndedError
 from ferryline.trainer.loop import RunOptions, TrainerLoop
 from ferryline.trainer.metrics import TrainerMetrics
+from ferryline.trainer.progress import Progress
 from ferryline.trainer.state import StateFile
 from ferryline.trainer.training import Training
 from tests.trainer.fake_kafka import FakeConsumer, FakeTopic, Reader, pair
@@ -127,13 +129,13 @@ def test_a_step_that_fails_is_not_saved_by_half(bench: Bench, monkeypatch: pytes
     bench.run(20)
 
     def fail(*_arguments: object, **_options: object) -> None:
-        raise MemoryError("in the middle of a step")
+        raise TypeError("a bug in the middle of a step")
 
     bench.topic.append(records(20))
     for _ in range(3):
         with monkeypatch.context() as patch:
             patch.setattr("ferryline.trainer.progress.Progress.advanced", fail)
-            with pytest.raises(MemoryError):
+            with pytest.raises(TypeError):
                 bench.run(40)
         assert bench.saved() == ({0: 20}, 20, 20)
     bench.run(40)
@@ -199,6 +201,18 @@ class Failing:
             self.left -= 1
             raise self.error
         return self.function(*arguments, **options)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "Too many open files")], ids=repr)
+def test_a_step_that_the_machine_lets_fail_is_done_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(loop_module, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(Progress, "advanced", partialmethod(Failing(Progress.advanced, 2, error)))
+    bench.topic.append(records(20))
+    reader = bench.run(20)
+    assert bench.saved() == ({0: 20}, 20, 20)
+    assert [fields["retry_in_seconds"] for fields in reader.log.named("step_failed")] == [0.001, 0.002]
 
 
 @pytest.mark.parametrize(
