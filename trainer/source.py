@@ -81,6 +81,8 @@ class KafkaSource:
         self._consumer: Any = None
         self._at = Placement()
         self._ends: dict[int, int] = {}
+        # while it is set the client may stand anywhere, so nothing is fetched; by partition, where logs part
+        self._astray: dict[int, int] | None = None
         self._left_ids: set[str] = set()  # of topics that are no more; a broker may be late to know
         self._quiet_since = self._clock()
         self._lost_at: float | None = None
@@ -121,6 +123,8 @@ class KafkaSource:
         Raises:
             OffsetsLostError: as `open`.
         """
+        if self._astray is not None:
+            return self._moved(self._astray, timeout)
         try:
             found = self._consumer.poll(timeout_ms=int(timeout * 1000), max_records=limit)
             if self._has_changed() or self._goes_back(found):
@@ -209,14 +213,14 @@ class KafkaSource:
             self._consumer.seek(part, at.offsets[part.partition])
         if self._at.topic_id not in {"", at.topic_id}:
             self._left_ids.add(self._at.topic_id)
-        self._at = at
+        self._at, self._astray = at, None
         self._ends = {number: each.end for number, each in bounds.items()}
         for finding in findings:
             self._log.warning(finding.event, **finding.fields)
 
-    def _moved(self, diverged: Mapping[int, int], timeout: float) -> Placement | None:
+    def _moved(self, diverged: dict[int, int], timeout: float) -> Placement | None:
         """Look at the topic again; the records that were just fetched are not taken."""
-        before = self._at
+        before, self._astray = self._at, diverged
         try:
             self._go(self._describe(), diverged)
         except (UnknownTopicError, BrokerUnreachableError) as error:

@@ -13,7 +13,7 @@ from kafka import OffsetAndMetadata, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaTimeoutError, LogTruncationError, OffsetOutOfRangeError
 
-from ferryline.streams.errors import UnknownTopicError
+from ferryline.streams.errors import BrokerUnreachableError, UnknownTopicError
 from ferryline.streams.kafka import TopicDescription
 from ferryline.streams.pipeline import SourceSpec
 from ferryline.trainer.source import KafkaSource
@@ -172,6 +172,7 @@ class Reader:
     log: Log = field(default_factory=Log)
     now: float = 0.0
     answer: TopicDescription | None = None
+    down: bool = False
 
     def __post_init__(self) -> None:
         self.consumer = FakeConsumer(self.topic)
@@ -181,10 +182,15 @@ class Reader:
             "group",
             log=self.log,
             connect=lambda: self.consumer,
-            describe=lambda: self.answer or self.topic.described(),
+            describe=self.described,
             clock=lambda: self.now,
             pause=self.wait,
         )
+
+    def described(self) -> TopicDescription:
+        if self.down:
+            raise BrokerUnreachableError("memory:1", "it is down")
+        return self.answer or self.topic.described()
 
     @contextmanager
     def answering(self, answer: TopicDescription) -> Iterator[None]:

@@ -234,6 +234,35 @@ def test_a_client_that_goes_back_by_itself_is_brought_forward(topic: FakeTopic, 
     assert learned.read() == values("b", 2)
 
 
+def test_what_was_not_taken_is_fetched_again_after_an_outage(topic: FakeTopic, reader: Reader) -> None:
+    learned = Learned(reader)
+    topic.append(values("a", 10))
+    reader.down = True
+    topic.add_partition()
+    assert learned.read(4) == []
+    [part, *_] = reader.consumer._at
+    reader.consumer.seek(part, 5)  # whatever the client does meanwhile
+    topic.logs.pop(1)  # and whatever its metadata shows
+    assert learned.read(1) == []
+    topic.add_partition()
+    reader.down = False
+    assert learned.read() == values("a", 10)
+
+
+def test_where_the_logs_part_is_kept_over_an_outage(topic: FakeTopic, reader: Reader) -> None:
+    topic.append(values("a", 10))
+    learned = Learned(reader)
+    learned.read()
+    topic.cut(7)
+    topic.append(values("b", 9))
+    [part] = reader.consumer._at
+    reader.consumer.truncated = {part: 7}
+    reader.down = True
+    assert learned.read(3) == []
+    reader.down = False
+    assert learned.read() == values("b", 9)
+
+
 def test_what_retention_took_is_told_with_its_number(topic: FakeTopic, reader: Reader) -> None:
     topic.append(values("a", 100))
     learned = Learned(reader)
