@@ -24,6 +24,7 @@ from ferryline.registry.documents import utc_now
 from ferryline.streams.pipeline import load_pipeline
 from ferryline.trainer.batches import FetchedBatch
 from ferryline.trainer.candidate import export_candidate
+from ferryline.trainer.positions import Placement
 from ferryline.trainer.training import Training
 
 PIPELINE = load_pipeline(PIPELINES / "digits.toml")
@@ -56,7 +57,7 @@ def rate(records: int, work: Callable[[], object]) -> float:
 def train_all(fetched: list[FetchedBatch]) -> Training:
     """Our way."""
     training = Training(PIPELINE)
-    training.progress.begin({0: 0})
+    training.place(Placement(offsets={0: 0}))
     for batch in fetched:
         assert not training.step(batch)
     return training

@@ -148,6 +148,7 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "parent_version": manifest.parent_version,
         "parity.max_score_difference": parity.max_score_difference if parity else None,
         "lineage.topic": lineage.topic if lineage else None,
+        "lineage.topic_id": lineage.topic_id if lineage else None,
         "lineage.records": lineage.records if lineage else None,
         "lineage.skipped": lineage.skipped if lineage else None,
         "lineage.newest_event_time": lineage.newest_event_time if lineage else None,

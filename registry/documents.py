@@ -84,11 +84,23 @@ class OffsetRange(Record):
     end: int = Field(ge=0)
 
 
+class PastOffsets(OffsetRange):
+    """Records that were learnt and are gone: of a topic that had the name before, or cut by the broker."""
+
+    topic_id: str | None = None
+
+
 class Lineage(Record):
-    """What the model had learnt from when it was exported."""
+    """What the model had learnt from when it was exported.
+
+    `offsets` are of the topic that `topic_id` names (none where no broker told it), and `past` is what was
+    learnt before them, oldest first.
+    """
 
     topic: str
+    topic_id: str | None = None
     offsets: tuple[OffsetRange, ...]
+    past: tuple[PastOffsets, ...] = ()
     records: int = Field(ge=0)
     skipped: int = Field(default=0, ge=0)
     newest_event_time: AwareDatetime | None = None

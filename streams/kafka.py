@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaAdminClient
@@ -19,6 +20,19 @@ from ferryline.streams.errors import BrokerRefusedError, BrokerUnreachableError,
 DEFAULT_PARTITIONS = 1
 _SETTLE_TIMEOUT = 10.0
 _SETTLE_PAUSE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    """What a broker says of a topic.
+
+    Attributes:
+        id: 32 hexadecimal digits, never given twice; empty where the broker gives none (Kafka before 2.8).
+        partitions: their numbers, ascending.
+    """
+
+    id: str
+    partitions: tuple[int, ...]
 
 
 def bootstrap_list(bootstrap: str) -> list[str]:
@@ -95,6 +109,33 @@ def reach_kafka(bootstrap: str, *, timeout: float = 10.0) -> None:
         client.list_topics()
 
 
+def describe_topic(bootstrap: str, topic: str, *, timeout: float = 10.0) -> TopicDescription:
+    """Returns the id and the partitions of `topic`, as a broker says now.
+
+    Raises:
+        UnknownTopicError: there is no such topic.
+        BrokerUnreachableError: no broker answers.
+    """
+    with admin_client(bootstrap, timeout=timeout) as client:
+        if topic in client.list_topics():
+            for description in client.describe_topics([topic]):
+                partitions = sorted(part["partition_index"] for part in description["partitions"])
+                return TopicDescription(_id_of(description["topic_id"]), tuple(partitions))
+    raise UnknownTopicError(topic, bootstrap)
+
+
+def topic_in_metadata(consumer: Any, topic: str) -> TopicDescription | None:
+    """Returns what the metadata that `consumer` has says of `topic`, None while it says nothing; no IO.
+
+    kafka-python refreshes it after every fetch that fails, and each `metadata_max_age_ms`.
+    """
+    metadata = consumer._cluster  # noqa: SLF001 - nothing public tells a topic's id without a request
+    partitions = metadata.partitions_for_topic(topic)
+    if not partitions:
+        return None
+    return TopicDescription(_id_of(metadata.topic_id(topic)), tuple(sorted(partitions)))
+
+
 def topic_partitions(bootstrap: str, topic: str, *, timeout: float = 10.0) -> list[int]:
     """The partitions of `topic`, ascending.
 
@@ -102,10 +143,7 @@ def topic_partitions(bootstrap: str, topic: str, *, timeout: float = 10.0) -> li
         UnknownTopicError: there is no such topic.
         BrokerUnreachableError: no broker answers.
     """
-    with admin_client(bootstrap, timeout=timeout) as client:
-        if topic not in client.list_topics():
-            raise UnknownTopicError(topic, bootstrap)
-        return _partitions(client, topic)
+    return list(describe_topic(bootstrap, topic, timeout=timeout).partitions)
 
 
 def topic_id(bootstrap: str, topic: str, *, timeout: float = 10.0) -> str:
@@ -116,8 +154,7 @@ def topic_id(bootstrap: str, topic: str, *, timeout: float = 10.0) -> str:
     """
     with admin_client(bootstrap, timeout=timeout) as client:
         for description in client.describe_topics([topic]):
-            found = uuid.UUID(str(description["topic_id"]))
-            return found.hex if found.int else ""
+            return _id_of(description["topic_id"])
     return ""
 
 
@@ -166,10 +203,10 @@ def _create(client: Any, name: str, partitions: int, config: Mapping[str, str], 
         ) from error
 
 
-def _partitions(client: Any, topic: str) -> list[int]:
-    for description in client.describe_topics([topic]):
-        return sorted(part["partition_index"] for part in description["partitions"])
-    return []
+def _id_of(given: Any) -> str:
+    """A topic's id in 32 hexadecimal digits; brokers write that they have none as zero, or not at all."""
+    found = uuid.UUID(str(given)) if given else uuid.UUID(int=0)
+    return found.hex if found.int else ""
 
 
 def _wait_for_leaders(client: Any, topic: str, partitions: int, bootstrap: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+
+from ferryline.streams.event_time import moment_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,16 @@ class FetchedBatch:
         """Records."""
         return len(self.values)
 
-    def timestamp(self, index: int) -> datetime:
-        """Kafka's time of a record."""
-        return datetime.fromtimestamp(self.timestamps[index] / 1000, UTC)
+    def timestamp(self, index: int) -> datetime | None:
+        """Kafka's time of a record; None where its number is no moment of the years 1 to 9999."""
+        return moment_at(self.timestamps[index])
+
+    def of(self, indexes: Sequence[int]) -> FetchedBatch:
+        """Returns a batch of some of the records, which ends where this one ends."""
+        return FetchedBatch(
+            values=[self.values[index] for index in indexes],
+            partitions=[self.partitions[index] for index in indexes],
+            offsets=[self.offsets[index] for index in indexes],
+            timestamps=[self.timestamps[index] for index in indexes],
+            next_offsets=self.next_offsets,
+        )

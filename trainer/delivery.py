@@ -12,13 +12,14 @@ import structlog
 
 from ferryline.registry import Registry
 from ferryline.registry.documents import ChannelEntry, Manifest
-from ferryline.registry.errors import ChannelHeldError, ConflictError
+from ferryline.registry.errors import ChannelHeldError, ConflictError, NotFoundError, UntrustedAnswerError
 from ferryline.registry.inspection import Inspector
 from ferryline.registry.refusals import PUBLISH
 from ferryline.streams.pipeline import Pipeline
 from ferryline.trainer.candidate import EXPORT_LABEL, RUN_LABEL, ExportedModel
 from ferryline.trainer.metrics import TrainerMetrics
-from ferryline.trainer.promotion import Candidate, Serving, Verdict, decide
+from ferryline.trainer.promotion import Candidate, Verdict, decide
+from ferryline.trainer.serving import ServingView, accuracy_of
 
 _PROMOTE_ATTEMPTS = 5
 _LOOK_BACK = 20  # versions of this run that may have been published without our knowing
@@ -46,8 +47,8 @@ class Delivery:
         self._log = log or structlog.get_logger()
         self._last_version = last_version
         self._doubtful = True  # a crash may have come between a publish and the state that knows of it
-        self._accuracies: dict[int, float | None] = {}
-        self._hold_told: int | None = None
+        self._serving = ServingView(registry, pipeline, log=self._log)
+        self._pause_told: int | None = None
 
     @property
     def last_version(self) -> int | None:
@@ -94,7 +95,13 @@ class Delivery:
         versions = self._registry.versions(self._pipeline.model)
         known = self._last_version or 0
         for number in versions.numbers(after=max(known - 1, 0))[-_LOOK_BACK:]:
-            manifest = versions.get(number)
+            try:
+                manifest = versions.get(number)
+            except (UntrustedAnswerError, NotFoundError) as error:  # at worst it is published once more
+                self._log.warning(
+                    "version_unreadable", version=number, error=str(error), remedy="ferry verify"
+                )
+                continue
             if manifest.labels.get(RUN_LABEL) != self._run:
                 continue
             self._last_version = manifest.version
@@ -104,8 +111,9 @@ class Delivery:
 
     def _promote(self, manifest: Manifest) -> ChannelEntry | None:
         for _ in range(_PROMOTE_ATTEMPTS):
-            head = self._registry.channel(manifest.model, self._pipeline.channel).head()
-            verdict = decide(self._pipeline.promotion, _as_candidate(manifest), self._as_serving(head))
+            head = self._serving.head()
+            serving = self._serving.of(head)
+            verdict = decide(self._pipeline.promotion, _as_candidate(manifest), serving)
             if not verdict.promote:
                 self._tell_why_not(manifest, verdict, head)
                 return None
@@ -114,7 +122,7 @@ class Delivery:
             except ConflictError:
                 continue  # someone else was first: look again at what serves now
             except ChannelHeldError:
-                continue  # held since we looked; the next look says so
+                continue  # held, or with a canary, since we looked; the next look says so
         self._log.warning("not_promoted", version=manifest.version, reason="the channel changes too often")
         return None
 
@@ -138,35 +146,35 @@ class Delivery:
         return entry
 
     def _tell_why_not(self, manifest: Manifest, verdict: Verdict, head: ChannelEntry | None) -> None:
-        if head is None or not head.held:
+        if head is None or not (head.held or head.canary):
             self._log.info("not_promoted", version=manifest.version, reason=verdict.reason)
-        elif self._hold_told != head.generation:  # a hold lasts for many versions: say it once
-            self._hold_told = head.generation
-            self._log.warning(
-                "channel_held",
-                channel=self._pipeline.channel,
-                version=head.version,
-                by=head.actor,
-                why=head.reason,
-                remedy=f"ferry release {manifest.model}:{self._pipeline.channel}",
-            )
+        elif self._pause_told != head.generation:  # it lasts for many versions: say it once
+            self._pause_told = head.generation
+            self._tell_pause(manifest, head)
 
-    def _as_serving(self, head: ChannelEntry | None) -> Serving | None:
-        if head is None:
-            return None
-        if head.version not in self._accuracies:
-            manifest = self._registry.versions(head.model).get(head.version)
-            self._accuracies = {head.version: _accuracy(manifest)}
-        return Serving(head.version, head.generation, head.held, self._accuracies[head.version])
+    def _tell_pause(self, manifest: Manifest, head: ChannelEntry) -> None:
+        channel = f"{manifest.model}:{self._pipeline.channel}"
+        event, remedy = "channel_held", f"ferry release {channel}"
+        canary: dict[str, Any] = {}
+        if not head.held and head.canary is not None:
+            event = "canary_running"
+            remedy = f"ferry promote {manifest.model}@{head.canary.version}, or ferry rollback {channel}"
+            canary = {"canary": head.canary.version, "percent": head.canary.percent}
+        self._log.warning(
+            event,
+            channel=self._pipeline.channel,
+            version=head.version,
+            **canary,
+            by=head.actor,
+            why=head.reason,
+            not_promoted=manifest.version,
+            remedy=remedy,
+        )
 
 
 def _as_candidate(manifest: Manifest) -> Candidate:
     records = manifest.lineage.records if manifest.lineage else 0
-    return Candidate(manifest.version, records, _accuracy(manifest))
-
-
-def _accuracy(manifest: Manifest) -> float | None:
-    return manifest.evaluation.metrics.get("accuracy") if manifest.evaluation else None
+    return Candidate(manifest.version, records, accuracy_of(manifest))
 
 
 def _rounded(value: float | None) -> float | None:

@@ -25,24 +25,27 @@ class PrequentialWindow:
         """Predictions in the window."""
         return len(self._ring)
 
-    def add(self, positions: npt.NDArray[np.int64], probabilities: Rows) -> None:
-        """Score predictions.
+    @staticmethod
+    def scored(positions: npt.NDArray[np.int64], probabilities: Rows) -> Rows:
+        """Returns predictions as `add` takes them; changes nothing.
 
         Args:
             positions: n true classes.
             probabilities: [n, classes], made before these records were learnt.
         """
         row = np.arange(len(positions))
-        self._ring.extend(
-            np.column_stack(
-                [
-                    positions,
-                    probabilities.argmax(axis=1),
-                    probabilities[row, positions],
-                    probabilities[:, -1],
-                ]
-            )
+        return np.column_stack(
+            [
+                positions,
+                probabilities.argmax(axis=1),
+                probabilities[row, positions],
+                probabilities[:, -1],
+            ]
         )
+
+    def add(self, scored: Rows) -> None:
+        """Take predictions in, the newest last."""
+        self._ring.extend(scored)
 
     @property
     def accuracy(self) -> float | None:

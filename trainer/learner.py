@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy, deepcopy
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ _CLASSIFIER_ARRAYS = ("coef_", "intercept_", "t_")
 
 
 class UnlearnableError(Exception):
-    """Numbers so large that the weights would not stay finite; the learner is as it was before."""
+    """Numbers so large that the weights would not stay finite."""
 
 
 class Learner:
@@ -62,8 +63,8 @@ class Learner:
         expected[~np.isfinite(expected).all(axis=1)] = uniform
         return expected
 
-    def learn(self, rows: Rows, positions: Positions) -> None:
-        """Learn a micro-batch: all of it, or nothing.
+    def taught(self, rows: Rows, positions: Positions) -> Learner:
+        """Returns a learner that has learnt a micro-batch too; this one stays as it is.
 
         Args:
             rows: [n, width].
@@ -72,15 +73,16 @@ class Learner:
         Raises:
             UnlearnableError: the batch would spoil the weights.
         """
-        before = self.arrays()
+        scaler, classifier = deepcopy((self._scaler, self._classifier))
         try:
-            self._fit(rows, self._targets[positions])
+            _fit(scaler, classifier, rows, self._targets[positions], self._targets)
         except ValueError as error:  # scikit-learn found an overflow
-            self.restore(before)
             raise UnlearnableError(str(error)) from error
-        if not self._is_finite():
-            self.restore(before)
+        if not _is_finite(scaler, classifier):
             raise UnlearnableError("the weights overflow")
+        learner = copy(self)
+        learner._scaler, learner._classifier = scaler, classifier  # noqa: SLF001 - its own class
+        return learner
 
     def arrays(self) -> Arrays:
         """Copies of everything that was learnt; empty before the first batch."""
@@ -100,22 +102,13 @@ class Learner:
         if not arrays:
             return
         # a first row lets scikit-learn make every private part itself; its numbers are then replaced
-        self._fit(np.zeros((1, self._width)), self._targets[:1])
+        _fit(self._scaler, self._classifier, np.zeros((1, self._width)), self._targets[:1], self._targets)
         for estimator, prefix, names in (
             (self._scaler, "scaler", _SCALER_ARRAYS),
             (self._classifier, "sgd", _CLASSIFIER_ARRAYS),
         ):
             for name in names:
                 setattr(estimator, name, _restored(arrays, f"{prefix}.{name}", getattr(estimator, name)))
-
-    def _fit(self, rows: Rows, targets: npt.NDArray[Any]) -> None:
-        with np.errstate(all="ignore"):  # an overflow is found in the result
-            self._scaler.partial_fit(rows)
-            self._classifier.partial_fit(self._scaler.transform(rows), targets, classes=self._targets)
-
-    def _is_finite(self) -> bool:
-        parts = (self._scaler.scale_, self._classifier.coef_, self._classifier.intercept_)
-        return all(bool(np.isfinite(part).all()) for part in parts)
 
     def _reset(self) -> None:
         learning = self._spec.learning
@@ -135,6 +128,23 @@ class Learner:
 def estimator_labels(classes: tuple[Label, ...]) -> npt.NDArray[Any]:
     """The classes as estimator and ONNX file know them: strings or int64, as ONNX has no boolean labels."""
     return np.array(classes) if isinstance(classes[0], str) else np.array(classes, dtype=np.int64)
+
+
+def _fit(
+    scaler: StandardScaler,
+    classifier: SGDClassifier,
+    rows: Rows,
+    targets: npt.NDArray[Any],
+    classes: npt.NDArray[Any],
+) -> None:
+    with np.errstate(all="ignore"):  # an overflow is found in the result
+        scaler.partial_fit(rows)
+        classifier.partial_fit(scaler.transform(rows), targets, classes=classes)
+
+
+def _is_finite(scaler: StandardScaler, classifier: SGDClassifier) -> bool:
+    parts = (scaler.scale_, classifier.coef_, classifier.intercept_)
+    return all(bool(np.isfinite(part).all()) for part in parts)
 
 
 def _copy(value: Any) -> npt.NDArray[Any]:

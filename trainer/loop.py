@@ -1,4 +1,8 @@
-"""The training loop: poll, step, export when due, save; until told to stop or nothing is left to do."""
+"""The training loop: poll, step, export when due, save; until told to stop or nothing is left to do.
+
+What fails of a step, an export, or a save before the end is tried again with back-off. A step that failed has
+changed nothing, and while an export fails learning goes on.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,17 @@ from typing import Any
 
 import structlog
 
+from ferryline.registry.error_kinds import ErrorKind, kind_of
 from ferryline.registry.errors import RefusedError
 from ferryline.streams.errors import BrokerUnreachableError
 from ferryline.streams.records import Rejection
 from ferryline.trainer.batches import FetchedBatch
-from ferryline.trainer.candidate import ExportedModel, export_candidate
-from ferryline.trainer.errors import PublishTimeoutError
+from ferryline.trainer.candidate import export_candidate
+from ferryline.trainer.errors import PublishTimeoutError, StateUnwritableError
 from ferryline.trainer.metrics import TrainerMetrics
-from ferryline.trainer.publisher import Publisher
+from ferryline.trainer.positions import Placement
+from ferryline.trainer.progress import Progress
+from ferryline.trainer.publisher import Publisher, told
 from ferryline.trainer.rate_limit import RateLimit
 from ferryline.trainer.schedule import ExportSchedule
 from ferryline.trainer.source import KafkaSource
@@ -62,7 +69,6 @@ class TrainerLoop:
         log: Any = None,
     ) -> None:
         self._training = training
-        self._progress = training.progress
         self._source = source
         self._publisher = publisher
         self._state = state
@@ -78,17 +84,22 @@ class TrainerLoop:
         self._busy_at = self._saved_at = self._told_at = now
         self._saved_consumed = self._told_consumed = self._progress.consumed
 
+    @property
+    def _progress(self) -> Progress:
+        return self._training.progress
+
     def run(self) -> None:
         """Train until the end; then everything that was learnt is in the state file.
 
         Raises:
             PublishTimeoutError: it ended by itself, and the store did not take the last version.
-            FerryError: as `KafkaSource.open` and `StateFile.save`.
+            PublisherEndedError: the thread that publishes is gone.
+            FerryError: as `KafkaSource.open`, `KafkaSource.poll` and `StateFile.save`.
         """
-        positions = self._open_source()
-        if positions is None:
+        placement = self._open_source()
+        if placement is None:
             return
-        self._progress.begin(positions)
+        self._training.place(placement)
         self._save()
         self._publisher.start()
         try:
@@ -101,12 +112,12 @@ class TrainerLoop:
             self._source.close()
         self._tell_status("stopped")
 
-    def _open_source(self) -> dict[int, int] | None:
+    def _open_source(self) -> Placement | None:
         """Connect, and wait for a broker that is down unless told not to; None when stopped meanwhile."""
         pause = _FIRST_PAUSE
         while not self._stop.is_set():
             try:
-                return self._source.open(self._progress.next)
+                return self._source.open(self._progress.placement)
             except BrokerUnreachableError as error:
                 if self._options.fail_fast:
                     raise
@@ -125,20 +136,26 @@ class TrainerLoop:
         limit = self._training.pipeline.learner.batch_records
         if self._options.until_records is not None:
             limit = min(limit, self._options.until_records - self._progress.consumed)
-        batch = self._source.poll(timeout=_POLL, limit=limit)
-        if batch is not None:
-            self._learn(batch)
+        self._publisher.require_alive()
+        found = self._source.poll(timeout=_POLL, limit=limit)
+        if isinstance(found, Placement):
+            self._training.place(found)
+            self._saved()
+        elif found is not None:
+            self._learn(found)
         now = time.monotonic()
         if self._schedule.due(records=self._progress.records, now=now):
             self._export()
         elif now - self._saved_at >= _SAVE_EVERY:
-            self._save()
+            self._saved()
         if now - self._told_at >= _STATUS_EVERY:
             self._tell_status("training")
 
     def _learn(self, batch: FetchedBatch) -> None:
         self._busy_at = time.monotonic()
-        rejections = self._training.step(batch)
+        rejections = self._stepped(batch)
+        if rejections is None:
+            return
         self._metrics.consumed.inc(len(batch))
         self._metrics.records.inc(len(batch) - len(rejections))
         for rejection in rejections:
@@ -148,39 +165,85 @@ class TrainerLoop:
         if newest is not None:
             self._metrics.newest_event_time.set(newest.timestamp())
 
+    def _stepped(self, batch: FetchedBatch) -> list[Rejection] | None:
+        """Learn a batch, however often the machine lacks what that takes; None when stopped meanwhile."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return self._training.step(batch)
+            except Exception as error:
+                if kind_of(error) is ErrorKind.OURS:
+                    raise
+                self._log.warning("step_failed", error=told(error), retry_in_seconds=pause)
+            if self._stop.wait(pause):
+                return None
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
     def _export(self) -> None:
         """Hand the next version to the publisher; the state is saved first, so no version is ahead of it."""
-        self._schedule = self._schedule.exported(records=self._progress.records, now=time.monotonic())
-        model = self._exported()
-        if model is not None and self._progress.precision is None:
-            self._log.info("precision_chosen", precision=model.precision)
-            self._progress.precision = model.precision
-        self._save()
-        if model is not None:
-            self._publisher.submit(model)
-
-    def _exported(self) -> ExportedModel | None:
         try:
             with self._metrics.export_seconds.time():
-                return export_candidate(self._training)
-        except RefusedError as error:
+                model = export_candidate(self._training)
+        except Exception as error:  # noqa: BLE001 - the table of kinds says what comes next
+            self._tell_no_export(error)
+            return
+        if self._progress.precision is None:
+            self._log.info("precision_chosen", precision=model.precision)
+            self._progress.precision = model.precision
+        if not self._saved():
+            self._metrics.export_failures.inc()
+            self._schedule = self._schedule.failed(now=time.monotonic())
+            return
+        self._schedule = self._schedule.exported(records=self._progress.records, now=time.monotonic())
+        self._publisher.submit(model)
+
+    def _tell_no_export(self, error: Exception) -> None:
+        kind, now = kind_of(error), time.monotonic()
+        if isinstance(error, RefusedError):
             self._metrics.refuse(error.gate)
             self._log.error("export_refused", gate=error.gate, reason=error.reason, learning="goes on")
-            return None
+            self._schedule = self._schedule.exported(records=self._progress.records, now=now)
+            self._saved()
+            return
+        self._metrics.export_failures.inc()
+        self._schedule = self._schedule.failed(now=now)
+        self._log.warning(
+            "export_failed",
+            error=told(error),
+            retry_in_seconds=self._schedule.pause,
+            learning="goes on",
+            **({"exc_info": error} if kind is ErrorKind.OURS else {}),
+        )
 
     def _finish(self) -> None:
         """Having ended by itself: publish what is not published yet."""
-        if self._stop.is_set():
-            return
-        if self._progress.records > self._schedule.records:
-            self._export()
         deadline = time.monotonic() + _LAST_PUBLISH
-        while not self._publisher.drain(_POLL) and not self._stop.is_set():
+        while not self._stop.is_set():
+            self._publisher.require_alive()
+            if self._progress.records <= self._schedule.records:
+                if self._publisher.drain(_POLL):
+                    return
+            elif self._schedule.retry_at is None or time.monotonic() >= self._schedule.retry_at:
+                self._export()
+            else:
+                self._stop.wait(_POLL)
             if time.monotonic() > deadline:
                 raise PublishTimeoutError(
                     f"the last version ({self._progress.records} records) could not be published for "
                     f"{_LAST_PUBLISH:g} s; run again when the store is back, nothing learnt is lost"
                 )
+
+    def _saved(self) -> bool:
+        """Save, and return whether that was done; what the disk did not take is tried again soon."""
+        try:
+            self._save()
+        except StateUnwritableError as error:
+            self._saved_at = time.monotonic()
+            self._log.error(
+                "state_unsaved", error=str(error), retry_in_seconds=_SAVE_EVERY, learning="goes on"
+            )
+            return False
+        return True
 
     def _save(self) -> None:
         published = self._publisher.published

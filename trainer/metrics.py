@@ -36,6 +36,9 @@ class TrainerMetrics:
         self.publish_failures = self._counter(
             "publish_failures", "Attempts to publish or promote that failed"
         )
+        self.export_failures = self._counter(
+            "export_failures", "Attempts to export a version, or to save the state before it, that failed"
+        )
         self._refused = Counter(
             "ferry_trainer_exports_refused",
             "Exports refused by a gate",

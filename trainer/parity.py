@@ -68,11 +68,24 @@ def check_parity(
 def golden_rows(session: OnnxSession, rows: Rows, *, precision: Precision, tolerance: float) -> GoldenRows:
     """The newest rows with what the file itself says of them, for consumers to check where they load it.
 
-    Rows between two classes are left out: rounding on another processor may choose the other label.
+    Rows between two classes are left out: rounding on another processor may choose the other label. So are
+    rows with a number that `precision` cannot hold: a manifest has no infinity.
+
+    Raises:
+        RefusedError: no row is left.
     """
+    rows = rows[np.isfinite(_cast(rows, precision)).all(axis=1)]
+    if not len(rows):
+        raise RefusedError(
+            GATE,
+            f"every recent row has a number that is infinite in {precision}, so consumers would have nothing "
+            "to check the file by",
+            "Nothing was published and training goes on; give [source.features] a minimum and a maximum, or "
+            "scale the numbers before they are sent",
+        )
     best = np.sort(_run(session, rows, precision)[PROBABILITIES], axis=1)[:, -2:]
     clear = rows[best[:, 1] - best[:, 0] > tolerance]
-    inputs = (clear if len(clear) else rows)[-GOLDEN_ROWS:].astype(precision)
+    inputs = _cast((clear if len(clear) else rows)[-GOLDEN_ROWS:], precision)
     outputs = _run(session, inputs, precision)
     if not len(clear):
         del outputs[LABEL]
@@ -90,12 +103,18 @@ def _mismatches(labels: Array, classes: Array, expected: Rows, tolerance: float)
 
 
 def _run(session: OnnxSession, rows: Array, precision: Precision) -> dict[str, Array]:
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and parity finds it
-        feeds = {INPUT: rows.astype(precision)}
     try:
-        return session.run(feeds, [LABEL, PROBABILITIES])
+        return session.run({INPUT: _cast(rows, precision)}, [LABEL, PROBABILITIES])
     except ValueError as error:
         raise RefusedError(GATE, str(error), _REMEDY) from error
+
+
+def _cast(rows: Array, precision: Precision) -> Array:
+    with np.errstate(
+        over="ignore"
+    ):  # what float32 cannot hold becomes infinite, and is found where it matters
+        cast: Array = rows.astype(precision)
+    return cast
 
 
 def _require(report: ParityReport) -> None:

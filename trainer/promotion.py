@@ -1,16 +1,19 @@
 """Whether a published version is to serve. Pure: what serves is told, nothing is read.
 
 - `manual`: never; a person promotes.
-- A held channel is a person's word, and no policy passes it.
+- A held channel is a person's word, and no policy passes it; a canary is a comparison that is not over.
 - What serves is never replaced by an older version or by itself.
 - `min_records` and `min_accuracy` hold for every mode but `manual`.
-- `no_worse`: the accuracy may lie at most `max_drop` below that of the version that serves.
+- `no_worse`: the accuracy may lie at most `max_drop` below that of the version that serves, and at most
+  `max_drop_from_best` below the best of those that served lately, or many small steps would lead down.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ferryline.registry.documents import ChannelEntry, Operation
 from ferryline.streams.pipeline import PromotionMode, PromotionSpec
 
 
@@ -24,13 +27,38 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """A version that served lately; `accuracy` is None where it is not known."""
+
+    version: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
-    """What the channel says now; `accuracy` is from the manifest of its version."""
+    """What the channel says now.
+
+    Attributes:
+        version: which serves.
+        generation: of the channel.
+        held: whether a person holds it.
+        accuracy: from the version's manifest; None where it is not known.
+        canary: the version that runs beside it as a canary, if one does.
+        recent: the versions that set the standard, see `recently_served`.
+    """
 
     version: int
     generation: int
     held: bool
     accuracy: float | None
+    canary: int | None = None
+    recent: tuple[Served, ...] = ()
+
+    @property
+    def best(self) -> Served | None:
+        """The most accurate of the recent versions, the newest of equals; None where none is known."""
+        known = [served for served in self.recent if served.accuracy is not None]
+        return max(known, key=lambda served: (served.accuracy or 0.0, served.version), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +77,22 @@ def decide(spec: PromotionSpec, candidate: Candidate, serving: Serving | None) -
     return Verdict(promote=True, reason=_reason(spec, candidate, serving))
 
 
+def recently_served(entries: Sequence[ChannelEntry]) -> list[ChannelEntry]:
+    """Returns those of a channel's entries, newest first, whose versions set the standard for the next one.
+
+    They go back to the newest promotion or rollback by a person, whose version is the standard whatever
+    served before it. Entries that kept the version (a hold, a release, a canary) are left out.
+    """
+    found = []
+    for entry in entries:
+        if entry.operation in {Operation.HOLD, Operation.RELEASE} or entry.canary is not None:
+            continue
+        found.append(entry)
+        if not entry.automatic:
+            break
+    return found
+
+
 def _policy_objection(spec: PromotionSpec, candidate: Candidate) -> str | None:
     if spec.mode is PromotionMode.MANUAL:
         return "promotion is manual"
@@ -64,20 +108,35 @@ def _channel_objection(spec: PromotionSpec, candidate: Candidate, serving: Servi
         return None
     if serving.held:
         return f"the channel is held at version {serving.version}"
+    if serving.canary is not None:
+        return f"version {serving.canary} runs as a canary beside version {serving.version}"
     if serving.version >= candidate.version:
         return f"version {serving.version} serves already"
-    if spec.mode is PromotionMode.NO_WORSE and _is_worse(spec, candidate, serving):
+    if spec.mode is PromotionMode.NO_WORSE:
+        return _accuracy_objection(spec, candidate, serving)
+    return None
+
+
+def _accuracy_objection(spec: PromotionSpec, candidate: Candidate, serving: Serving) -> str | None:
+    if _is_below(candidate, serving.accuracy, spec.max_drop):
         return (
             f"accuracy {_shown(candidate.accuracy)} is more than {spec.max_drop:g} below the "
             f"{_shown(serving.accuracy)} of version {serving.version}"
         )
+    best = serving.best
+    if best is not None and _is_below(candidate, best.accuracy, spec.drop_from_best):
+        return (
+            f"accuracy {_shown(candidate.accuracy)} is more than {spec.drop_from_best:g} below the "
+            f"{_shown(best.accuracy)} of version {best.version}, the best that served lately; "
+            "a version that a person promotes sets a new standard"
+        )
     return None
 
 
-def _is_worse(spec: PromotionSpec, candidate: Candidate, serving: Serving) -> bool:
-    if serving.accuracy is None:
+def _is_below(candidate: Candidate, accuracy: float | None, drop: float) -> bool:
+    if accuracy is None:
         return False
-    return candidate.accuracy is None or candidate.accuracy < serving.accuracy - spec.max_drop
+    return candidate.accuracy is None or candidate.accuracy < accuracy - drop
 
 
 def _reason(spec: PromotionSpec, candidate: Candidate, serving: Serving | None) -> str:

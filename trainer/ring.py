@@ -21,11 +21,12 @@ class Ring:
         return self._filled
 
     def extend(self, rows: Rows) -> None:
-        """Add rows, [n, width], oldest first."""
+        """Add rows, [n, width], oldest first; they are copied into room that is there already."""
         capacity = len(self._rows)
         rows = rows[-capacity:]
-        places = (self._next + np.arange(len(rows))) % capacity
-        self._rows[places] = rows
+        before_the_end = capacity - self._next
+        self._rows[self._next : self._next + len(rows)] = rows[:before_the_end]
+        self._rows[: max(0, len(rows) - before_the_end)] = rows[before_the_end:]
         self._next = (self._next + len(rows)) % capacity
         self._filled = min(capacity, self._filled + len(rows))
 

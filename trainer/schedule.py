@@ -1,10 +1,13 @@
-"""When the next export is due. Pure: the caller says what time it is."""
+"""When the next export is due, or the next try of one that failed. Pure: the caller says what time it is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from ferryline.streams.pipeline import ExportSpec
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,8 @@ class ExportSchedule:
         min_seconds: seconds that always lie between two exports.
         records: records learnt at the last export.
         at: when that was, in seconds of the caller's clock.
+        retry_at: when an export that failed is tried again; None after one that did not.
+        pause: seconds that lay before that try.
     """
 
     every_records: int
@@ -24,6 +29,8 @@ class ExportSchedule:
     min_seconds: float
     records: int
     at: float
+    retry_at: float | None = None
+    pause: float = 0.0
 
     @classmethod
     def start(cls, spec: ExportSpec, *, records: int, now: float) -> ExportSchedule:
@@ -32,6 +39,8 @@ class ExportSchedule:
 
     def due(self, *, records: int, now: float) -> bool:
         """Whether to export, `records` having been learnt."""
+        if self.retry_at is not None:
+            return now >= self.retry_at
         fresh, waited = records - self.records, now - self.at
         if fresh < 1 or waited < self.min_seconds:
             return False
@@ -39,4 +48,9 @@ class ExportSchedule:
 
     def exported(self, *, records: int, now: float) -> ExportSchedule:
         """The schedule after an export, or after one was refused."""
-        return replace(self, records=records, at=now)
+        return replace(self, records=records, at=now, retry_at=None, pause=0.0)
+
+    def failed(self, *, now: float) -> ExportSchedule:
+        """The schedule after an export that the next try may do: with back-off, and without an end."""
+        pause = min(max(FIRST_PAUSE, self.pause * 2), LONGEST_PAUSE)
+        return replace(self, retry_at=now + pause, pause=pause)

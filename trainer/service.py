@@ -35,7 +35,7 @@ def run_trainer(
     """Train until `stop` is set or `options` say that it is done.
 
     Raises:
-        FerryError: as the parts raise at the start; once it runs, only the state file and the end can.
+        FerryError: as the parts raise at the start, and then as `TrainerLoop.run`.
     """
     require_linux("ferry-trainer run")
     log = structlog.get_logger().bind(pipeline=pipeline.name)

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ferryline.registry.errors import UsageError
 from ferryline.streams.pipeline import ClassLabel, Pipeline
-from ferryline.trainer.errors import StateInUseError, StateUnusableError
+from ferryline.trainer.errors import StateInUseError, StateUnusableError, StateUnwritableError
 from ferryline.trainer.progress import Progress
 
 MAGIC = b"FRYTRN\x00\x01"
@@ -103,7 +103,7 @@ class StateFile:
     """The state of `pipeline` in `folder`; one process at a time may hold it.
 
     Raises:
-        UsageError: the folder cannot be written.
+        StateUnwritableError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, pipeline: Pipeline) -> None:
@@ -155,7 +155,7 @@ class StateFile:
         """Replace the state; after a crash at any moment there is the old one or the new one, whole.
 
         Raises:
-            UsageError: the disk does not take it.
+            StateUnwritableError: the disk does not take it.
         """
         data = encode_state(self._shape, progress, arrays)
         try:
@@ -179,8 +179,8 @@ class StateFile:
         finally:
             os.close(folder)
 
-    def _unwritable(self, error: OSError) -> UsageError:
-        return UsageError(
+    def _unwritable(self, error: OSError) -> StateUnwritableError:
+        return StateUnwritableError(
             f"the state {self.path} cannot be written: {error.strerror}; "
             "name another folder with --state or FERRY_STATE"
         )

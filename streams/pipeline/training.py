@@ -62,9 +62,27 @@ class PromotionMode(StrEnum):
 
 
 class PromotionSpec(Section):
-    """When a published version is promoted by the trainer itself."""
+    """When a published version is promoted by the trainer itself.
+
+    Attributes:
+        mode: who decides.
+        min_records: a version that learnt from fewer never serves; not for `manual`.
+        min_accuracy: nor does one whose prequential accuracy is below; not for `manual`.
+        max_drop: of `no_worse`, how far the accuracy may lie below that of the version that serves.
+        best_of: of `no_worse`, how many generations of the channel the best is looked for in, back to the
+            last promotion or rollback by a person; 1 compares with what serves alone.
+        max_drop_from_best: of `no_worse`, how far the accuracy may lie below that best; None for twice
+            `max_drop`.
+    """
 
     mode: PromotionMode = PromotionMode.ALWAYS
     min_records: int = Field(default=500, ge=0)
     min_accuracy: float = Field(default=0.0, ge=0, le=1)
     max_drop: float = Field(default=0.02, ge=0, le=1)
+    best_of: int = Field(default=20, ge=1, le=100)
+    max_drop_from_best: float | None = Field(default=None, ge=0, le=1)
+
+    @property
+    def drop_from_best(self) -> float:
+        """How far the accuracy may lie below the best that served lately."""
+        return 2 * self.max_drop if self.max_drop_from_best is None else self.max_drop_from_best

@@ -16,7 +16,8 @@ def require_sound(manifests: list[Manifest], registry: Any) -> None:
     for before, after in zip([None, *manifests], manifests, strict=False):
         lineage = after.lineage
         assert lineage is not None
-        assert lineage.records + lineage.skipped == sum(part.end - part.first for part in lineage.offsets)
+        ranges = (*lineage.past, *lineage.offsets)
+        assert lineage.records + lineage.skipped == sum(part.end - part.first for part in ranges)
         assert read_facts(registry.versions(after.model).load(after)).outputs == after.outputs
         assert after.parent_version == (before.version if before else None)
         if before is None or before.lineage is None:

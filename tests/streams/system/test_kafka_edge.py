@@ -5,7 +5,15 @@ import pytest
 from ferryline.deploy.stack.local import Addresses
 from ferryline.registry.errors import UsageError
 from ferryline.streams.errors import BrokerRefusedError, BrokerUnreachableError, UnknownTopicError
-from ferryline.streams.kafka import ensure_topics, reach_kafka, topic_partitions
+from ferryline.streams.kafka import (
+    admin_client,
+    describe_topic,
+    ensure_topics,
+    reach_kafka,
+    topic_id,
+    topic_partitions,
+)
+from tests.support.waiting import wait_for
 
 
 def test_topics_are_made_once_and_keep_what_they_have(kafka: Addresses) -> None:
@@ -14,6 +22,19 @@ def test_topics_are_made_once_and_keep_what_they_have(kafka: Addresses) -> None:
     assert ensure_topics(kafka.kafka, {a: 3, b: 1}) == [a, b]
     assert ensure_topics(kafka.kafka, {a: 5, c: 1}) == [c]
     assert topic_partitions(kafka.kafka, a) == [0, 1, 2]
+
+
+def test_a_topic_made_anew_has_another_id(kafka: Addresses) -> None:
+    name = f"edge-anew-{uuid.uuid4().hex}"
+    ensure_topics(kafka.kafka, {name: 2})
+    first = describe_topic(kafka.kafka, name)
+    assert (len(first.id), first.partitions) == (32, (0, 1))
+    assert topic_id(kafka.kafka, name) == first.id
+    with admin_client(kafka.kafka) as client:
+        client.delete_topics([name])
+        wait_for(lambda: name not in client.list_topics(), "the topic's deletion")
+    ensure_topics(kafka.kafka, {name: 1})
+    assert describe_topic(kafka.kafka, name).id != first.id
 
 
 def test_an_unknown_topic_is_named_with_what_to_do(kafka: Addresses) -> None:

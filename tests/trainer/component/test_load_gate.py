@@ -9,6 +9,7 @@ from ferryline.model_runtime.gate import Gate
 from ferryline.streams.pipeline import Pipeline
 from ferryline.trainer.batches import FetchedBatch
 from ferryline.trainer.candidate import export_candidate
+from ferryline.trainer.positions import Placement
 from ferryline.trainer.training import Training
 
 
@@ -16,7 +17,7 @@ def test_what_is_exported_passes_the_load_gate(
     digits: Pipeline, digit_values: list[bytes], make_batch: Callable[..., FetchedBatch]
 ) -> None:
     training = Training(digits)
-    training.progress.begin({0: 0})
+    training.place(Placement(offsets={0: 0}))
     for begin in range(0, 1000, 50):
         training.step(make_batch(digit_values[begin : begin + 50], first=begin))
     exported = export_candidate(training)

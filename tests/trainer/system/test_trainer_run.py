@@ -148,15 +148,44 @@ def test_a_state_in_use_or_damaged_is_left_as_it_is(bench: Any, digit_values: li
     require_learnt_once(bench, digit_values[:100])
 
 
-def test_a_topic_that_was_created_anew_is_not_continued(bench: Any, digit_values: list[bytes]) -> None:
-    bench.send(digit_values[:100])
-    assert bench.run("--until-records", "100").status == 0
+def _deleted(bench: Any) -> None:
     with admin_client(bench.addresses.kafka) as client:
         client.delete_topics([bench.topic])
         wait_for(lambda: bench.topic not in client.list_topics(), "the topic's deletion")
-    bench.send(digit_values[:10])
-    anew = bench.run()
-    assert anew.status == 2
-    assert "the topic ends at 10: it was created anew" in anew.text()
-    assert "--from-scratch" in anew.text()
-    assert bench.state()[0].records == 100
+
+
+def test_a_topic_that_was_made_anew_meanwhile_is_learnt_whole(bench: Any, digit_values: list[bytes]) -> None:
+    bench.send(digit_values[:100])
+    assert bench.run("--until-records", "100").status == 0
+    _deleted(bench)
+    bench.send(digit_values[100:400])  # more than were read, so no offset tells
+    anew = bench.run("--until-records", "400")
+    assert anew.status == 0, anew.text()
+    assert [event["had_read"] for event in anew.events("topic_made_anew")] == [{"0": 100}]
+    require_learnt_once(bench, digit_values[:400])
+    lineage = list(bench.registry.versions("digits").all())[-1].lineage
+    assert [(part.first, part.end) for part in (*lineage.past, *lineage.offsets)] == [(0, 100), (0, 300)]
+    assert lineage.topic_id not in {None, lineage.past[0].topic_id}
+
+
+def test_a_topic_that_changes_while_it_is_learnt(bench: Any, digit_values: list[bytes]) -> None:
+    bench.send(digit_values[:200])
+    trainer = bench.start("--until-records", "800")
+
+    def has_learnt(count: int) -> bool:
+        return trainer.wait_for("training")["records"] == count
+
+    wait_for(lambda: has_learnt(200), "the first records")
+    with admin_client(bench.addresses.kafka) as client:
+        client.create_partitions({bench.topic: 3})
+    bench.send(digit_values[200:400])
+    trainer.wait_for("partition_added", more_than=1)
+    wait_for(lambda: has_learnt(400), "the records of all partitions")
+    _deleted(bench)
+    bench.send(digit_values[400:800], partitions=2)
+    assert trainer.ended() == 0, trainer.text()
+    assert len(trainer.events("topic_made_anew")) == 1
+    require_learnt_once(bench, digit_values[:800])
+    progress, _ = bench.state()
+    assert sorted(progress.next) == [0, 1]
+    assert sum(part.end - part.first for part in progress.past) == 400

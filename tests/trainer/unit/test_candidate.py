@@ -8,14 +8,15 @@ from river.datasets import Phishing
 
 from ferryline.model_runtime.facts import read_facts
 from ferryline.model_runtime.golden import check_golden_rows
-from ferryline.registry.documents import Role
+from ferryline.registry.documents import GoldenRows, Role
 from ferryline.registry.errors import RefusedError
 from ferryline.streams.pipeline import ArrayFeatures, ExportSpec, LabelSpec, Pipeline
 from ferryline.trainer import candidate as candidate_module
 from ferryline.trainer.batches import FetchedBatch
 from ferryline.trainer.candidate import ExportedModel, export_candidate
 from ferryline.trainer.export import export_onnx
-from ferryline.trainer.parity import check_parity, load_session
+from ferryline.trainer.parity import check_parity, golden_rows, load_session
+from ferryline.trainer.positions import Placement
 from ferryline.trainer.training import Training
 
 BatchMaker = Callable[..., FetchedBatch]
@@ -24,7 +25,7 @@ BatchMaker = Callable[..., FetchedBatch]
 @pytest.fixture(scope="module")
 def trained(digits: Pipeline, digit_values: list[bytes], make_batch: BatchMaker) -> Training:
     training = Training(digits)
-    training.progress.begin({0: 0})
+    training.place(Placement(offsets={0: 0}))
     for begin in range(0, 1000, 50):
         training.step(make_batch(digit_values[begin : begin + 50], first=begin))
     return training
@@ -64,7 +65,7 @@ def test_the_same_training_gives_the_same_bytes(trained: Training) -> None:
 
 def test_boolean_classes_are_named_in_the_file(phishing: Pipeline, make_batch: BatchMaker) -> None:
     training = Training(phishing)
-    training.progress.begin({0: 0})
+    training.place(Placement(offsets={0: 0}))
     values = [orjson.dumps({"x": features, "y": truth}) for features, truth in Phishing()]
     training.step(make_batch(values[:300]))
     exported = export_candidate(training)
@@ -213,6 +214,29 @@ def test_a_tolerance_of_nothing_is_not_met(trained: Training) -> None:
         )
 
 
+def test_a_golden_row_has_no_infinity(make_batch: BatchMaker, rng: np.random.Generator) -> None:
+    training = _training_of(
+        "[pipeline]\nname='p'\nmodel='p'\n[source]\ntopic='t'\n[source.features]\nfield='x'\nkind='array'\nsize=2\n"
+        "[source.label]\nfield='y'\nclasses=[0,1]\n"
+    )
+    rows = rng.normal(size=(300, 2))
+    training.step(make_batch([orjson.dumps({"x": row.tolist(), "y": int(row[0] > 0)}) for row in rows]))
+    session = load_session(export_candidate(training).data)
+    rows[-3, 0] = 1e39  # finite, but not in float32, where the file is sure of the class all the same
+    golden = golden_rows(session, rows, precision="float32", tolerance=1e-4)
+    assert len(golden.inputs["input"]) == 16
+    assert np.isfinite(golden.inputs["input"]).all()
+    assert GoldenRows.model_validate_json(golden.model_dump_json()) == golden
+
+
+def test_where_no_row_is_finite_the_reason_is_told(trained: Training) -> None:
+    session = load_session(export_candidate(trained).data)
+    rows = np.full((4, 64), -1e39)
+    with pytest.raises(RefusedError, match=r"infinite in float32.*minimum and a maximum") as caught:
+        golden_rows(session, rows, precision="float32", tolerance=1e-4)
+    assert caught.value.gate == "parity"
+
+
 def test_an_opset_that_skl2onnx_does_not_know_is_refused(trained: Training) -> None:
     export = ExportSpec(opset=99)
     strange = Training(trained.pipeline.model_copy(update={"export": export}))
@@ -229,5 +253,5 @@ def _training_of(text: str) -> Training:
     assert isinstance(pipeline.source.features, ArrayFeatures)
     assert isinstance(pipeline.source.label, LabelSpec)
     training = Training(pipeline)
-    training.progress.begin({0: 0})
+    training.place(Placement(offsets={0: 0}))
     return training

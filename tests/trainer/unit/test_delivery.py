@@ -1,3 +1,4 @@
+import errno
 import itertools
 import threading
 from collections.abc import Callable
@@ -8,14 +9,23 @@ import pytest
 
 from ferryline.model_runtime.facts import read_facts
 from ferryline.registry import Registry
-from ferryline.registry.errors import ConflictError, OutcomeUnknownError, StoreUnreachableError
+from ferryline.registry.errors import (
+    ConflictError,
+    OutcomeUnknownError,
+    RefusedError,
+    StoreUnreachableError,
+    UsageError,
+)
+from ferryline.registry.keys import versions as versions_key
 from ferryline.registry.stores.memory import MemoryStore
 from ferryline.streams.pipeline import Pipeline, PromotionMode, PromotionSpec
 from ferryline.trainer import publisher as publisher_module
 from ferryline.trainer.batches import FetchedBatch
 from ferryline.trainer.candidate import EXPORT_LABEL, RUN_LABEL, ExportedModel, export_candidate
 from ferryline.trainer.delivery import Delivery
+from ferryline.trainer.errors import PublisherEndedError
 from ferryline.trainer.metrics import TrainerMetrics
+from ferryline.trainer.positions import Placement
 from ferryline.trainer.publisher import Publisher
 from ferryline.trainer.training import Training
 
@@ -82,7 +92,7 @@ def log() -> SlowLog:
 @pytest.fixture(scope="module")
 def exports(digits: Pipeline, digit_values: list[bytes], make_batch: BatchMaker) -> list[ExportedModel]:
     training = Training(digits)
-    training.progress.begin({0: 0})
+    training.place(Placement(offsets={0: 0}))
     models = []
     for begin in range(0, 1500, 500):
         training.step(make_batch(digit_values[begin : begin + 500], first=begin))
@@ -236,6 +246,139 @@ def test_a_worse_version_is_published_but_does_not_serve(
     assert "below" in log.named("not_promoted")[0]["reason"]
 
 
+def later(model: ExportedModel, number: int, accuracy: float = 0.9) -> ExportedModel:
+    """The same file as another export of the same run, of some accuracy."""
+    evaluation = model.training.evaluation
+    assert evaluation is not None
+    labels = {RUN_LABEL: model.training.labels[RUN_LABEL], EXPORT_LABEL: f"later-{number}"}
+    changed = evaluation.model_copy(update={"metrics": {**evaluation.metrics, "accuracy": accuracy}})
+    training = model.training.model_copy(update={"labels": labels, "evaluation": changed})
+    return replace(model, training=training, accuracy=accuracy)
+
+
+@pytest.fixture
+def careful(digits: Pipeline) -> Pipeline:
+    """The policy compares accuracies."""
+    spec = PromotionSpec(mode=PromotionMode.NO_WORSE, min_records=0, max_drop=0.02)
+    return digits.model_copy(update={"promotion": spec})
+
+
+def spoil(store: MemoryStore, key: str, how: str) -> None:
+    store.delete(key)
+    if how == "damaged":
+        store.put(key, b"{not json")
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_what_serves_and_cannot_be_read_does_not_stand_in_the_way(
+    registry: Registry,
+    store: UnsteadyStore,
+    careful: Pipeline,
+    exports: list[ExportedModel],
+    log: SlowLog,
+    how: str,
+) -> None:
+    deliverer(registry, careful, exports[0], log).deliver(exports[0])
+    # another one's version comes after it, as otherwise its number would be given again
+    registry.publish("digits", exports[0].data, read_facts(exports[0].data))
+    spoil(store, versions_key("digits") + "0000000001.json", how)
+    restarted = deliverer(registry, careful, exports[0], log, last=1)
+    assert restarted.deliver(later(exports[1], 1, accuracy=0.1)).version == 3
+    assert registry.channel("digits").require_head().version == 3
+    # it is read again each time, as it may have come back; it is told once
+    assert len(log.named("serving_unreadable")) == 1
+    assert "version 1 of digits:production" in log.named("serving_unreadable")[0]["what"]
+
+
+def test_another_manifest_than_was_promoted_says_nothing(
+    registry: Registry, store: UnsteadyStore, careful: Pipeline, exports: list[ExportedModel], log: SlowLog
+) -> None:
+    delivery = deliverer(registry, careful, exports[0], log)
+    delivery.deliver(later(exports[0], 1, accuracy=0.99))
+    key = versions_key("digits") + "0000000001.json"
+    manifest = registry.versions("digits").get(1)
+    store.delete(key)
+    store.put(key, manifest.model_copy(update={"actor": "someone"}).encode())
+    fresh = deliverer(registry, careful, exports[0], log, last=1)
+    fresh.deliver(later(exports[1], 2, accuracy=0.5))
+    assert registry.channel("digits").require_head().version == 2
+    assert "is not the one that was promoted" in log.named("serving_unreadable")[0]["error"]
+
+
+def test_a_canary_is_told_once_and_tried_once(
+    registry: Registry,
+    digits: Pipeline,
+    exports: list[ExportedModel],
+    log: SlowLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delivery = deliverer(registry, digits, exports[0], log)
+    delivery.deliver(exports[0])
+    registry.publish("digits", exports[1].data, read_facts(exports[1].data))
+    registry.promote("digits", 2, canary=10)
+    promote, tries = registry.promote, itertools.count()
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        next(tries)
+        return promote(*arguments, **options)
+
+    monkeypatch.setattr(registry, "promote", counted)
+    delivery.deliver(exports[1])
+    delivery.deliver(exports[2])
+    assert next(tries) == 0
+    assert log.named("not_promoted") == []
+    told = log.named("canary_running")
+    assert [(fields["canary"], fields["percent"]) for fields in told] == [(2, 10)]
+    assert "ferry rollback digits:production" in told[0]["remedy"]
+    registry.rollback("digits")
+    registry.release("digits")
+    delivery.deliver(later(exports[2], 1))
+    assert registry.channel("digits").require_head().version == 5
+
+
+def test_many_small_steps_do_not_lead_down(
+    registry: Registry, careful: Pipeline, exports: list[ExportedModel], log: SlowLog
+) -> None:
+    for number in range(30):
+        # a trainer that starts anew for each version remembers nothing
+        delivery = deliverer(registry, careful, exports[0], log, last=number)
+        delivery.deliver(later(exports[0], number, accuracy=0.98 - number * 0.019))
+    assert registry.channel("digits").require_head().version == 3
+    assert (
+        "below the 0.9800 of version 1, the best that served lately" in log.named("not_promoted")[0]["reason"]
+    )
+    # a person may set a new standard
+    registry.promote("digits", 10)
+    delivery.deliver(later(exports[0], 99, accuracy=0.98 - 10 * 0.019))
+    assert registry.channel("digits").require_head().version == 31
+
+
+def test_a_look_reads_only_what_is_new(
+    registry: Registry,
+    store: UnsteadyStore,
+    careful: Pipeline,
+    exports: list[ExportedModel],
+    log: SlowLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delivery = deliverer(registry, careful, exports[0], log)
+    for number in range(40):
+        delivery.deliver(later(exports[0], number))
+    read: list[str] = []
+    get = store.get
+    monkeypatch.setattr(store, "get", lambda key: (read.append(key), get(key))[1])
+
+    def entries_read() -> set[str]:
+        found = {key for key in read if "/channels/" in key or "/versions/" in key}
+        read.clear()
+        return found
+
+    delivery.deliver(later(exports[0], 40))
+    assert len(entries_read()) <= 6
+    deliverer(registry, careful, exports[0], log, last=41).deliver(later(exports[0], 41))
+    assert 20 <= len(entries_read()) <= 2 * careful.promotion.best_of + 6
+
+
 def test_while_the_store_is_away_the_newest_export_wins(
     registry: Registry,
     store: UnsteadyStore,
@@ -277,3 +420,90 @@ def test_a_stop_ends_the_retries(
     store.away.clear()
     assert registry.versions("digits").numbers() == []
     assert publisher.published is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        MemoryError(),
+        RuntimeError("unheard of"),
+        TypeError(),
+    ],
+    ids=["disk", "memory", "unknown", "bug"],
+)
+def test_a_fault_of_the_moment_is_tried_again(
+    registry: Registry,
+    digits: Pipeline,
+    exports: list[ExportedModel],
+    log: SlowLog,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    monkeypatch.setattr(publisher_module, "FIRST_PAUSE", 0.001)
+    metrics = TrainerMetrics("digits")
+    delivery = deliverer(registry, digits, exports[0], log)
+    deliver, left = delivery.deliver, iter([error, error])
+
+    def sometimes(model: ExportedModel) -> Any:
+        if (fault := next(left, None)) is not None:
+            raise fault
+        return deliver(model)
+
+    monkeypatch.setattr(delivery, "deliver", sometimes)
+    publisher = Publisher(delivery, metrics, log=log)
+    publisher.start()
+    publisher.submit(exports[0])
+    assert publisher.drain(30)
+    publisher.require_alive()
+    publisher.stop(5)
+    assert publisher.published == (1, 500)
+    assert [fields["learning"] for fields in log.named("publish_failed")] == ["goes on", "goes on"]
+    assert log.named("publish_failed")[0]["error"].startswith(type(error).__name__)
+    counted = metrics.registry.get_sample_value("ferry_trainer_publish_failures_total", {"model": "digits"})
+    assert counted == 2
+
+
+@pytest.mark.parametrize("error", [UsageError("no such name"), RefusedError("load", "reason", "remedy")])
+def test_what_no_retry_can_help_is_told_and_left(
+    registry: Registry,
+    digits: Pipeline,
+    exports: list[ExportedModel],
+    log: SlowLog,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    delivery = deliverer(registry, digits, exports[0], log)
+
+    def refuse(_model: ExportedModel) -> Any:
+        raise error
+
+    monkeypatch.setattr(delivery, "deliver", refuse)
+    publisher = Publisher(delivery, TrainerMetrics("digits"), log=log)
+    publisher.start()
+    publisher.submit(exports[0])
+    assert publisher.drain(30)
+    publisher.stop(5)
+    assert len(log.named("publish_refused")) == 1
+
+
+def test_a_thread_that_ends_is_noticed(
+    registry: Registry,
+    digits: Pipeline,
+    exports: list[ExportedModel],
+    log: SlowLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delivery = deliverer(registry, digits, exports[0], log)
+
+    def end(_model: ExportedModel) -> Any:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(delivery, "deliver", end)
+    publisher = Publisher(delivery, TrainerMetrics("digits"), log=log)
+    publisher.start()
+    publisher.require_alive()
+    publisher.submit(exports[0])
+    publisher._thread.join(30)
+    with pytest.raises(PublisherEndedError, match=r"SystemExit: 3.*start the trainer again"):
+        publisher.require_alive()

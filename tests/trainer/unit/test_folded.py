@@ -18,6 +18,7 @@ from ferryline.trainer.candidate import export_candidate
 from ferryline.trainer.export import export_onnx
 from ferryline.trainer.folded import fold
 from ferryline.trainer.parity import load_session
+from ferryline.trainer.positions import Placement
 from ferryline.trainer.training import Training
 
 WIDTH = 6
@@ -76,7 +77,7 @@ def _training(make_batch: Callable[..., FetchedBatch], rng: np.random.Generator,
             where="test",
         )
     )
-    training.progress.begin({0: 0})
+    training.place(Placement(offsets={0: 0}))
     for begin in range(0, 1000, 100):
         rows = rng.normal(size=(100, 4))
         values = [orjson.dumps({"x": (row + offset).tolist(), "y": int(row.sum() > 0)}) for row in rows]

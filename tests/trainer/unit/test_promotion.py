@@ -2,16 +2,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ferryline.registry.documents import Canary, ChannelEntry, Operation, utc_now
 from ferryline.streams.pipeline import PromotionMode, PromotionSpec
-from ferryline.trainer.promotion import Candidate, Serving, decide
+from ferryline.trainer.promotion import Candidate, Served, Serving, decide, recently_served
 
 ALWAYS = PromotionSpec(mode=PromotionMode.ALWAYS, min_records=500)
 NO_WORSE = PromotionSpec(mode=PromotionMode.NO_WORSE, min_records=500, min_accuracy=0.5, max_drop=0.02)
 GOOD = Candidate(version=7, records=1000, accuracy=0.9)
 
 
-def serving(version: int = 6, *, held: bool = False, accuracy: float | None = 0.9) -> Serving:
-    return Serving(version=version, generation=3, held=held, accuracy=accuracy)
+WIDE = NO_WORSE.model_copy(update={"max_drop_from_best": 0.1})
+
+
+def serving(
+    version: int = 6,
+    *,
+    held: bool = False,
+    accuracy: float | None = 0.9,
+    canary: int | None = None,
+    recent: tuple[float | None, ...] = (),
+) -> Serving:
+    served = tuple(Served(version - place, known) for place, known in enumerate(recent))
+    return Serving(version, 3, held, accuracy, canary, served)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +42,12 @@ def serving(version: int = 6, *, held: bool = False, accuracy: float | None = 0.
         (NO_WORSE, Candidate(7, 1000, None), serving(), False, "accuracy unknown is below min_accuracy"),
         (NO_WORSE, Candidate(7, 1000, 0.4), None, False, "accuracy 0.4000 is below min_accuracy 0.5"),
         (PromotionSpec(mode=PromotionMode.MANUAL), GOOD, None, False, "manual"),
+        (ALWAYS, GOOD, serving(canary=5), False, "version 5 runs as a canary beside version 6"),
+        (NO_WORSE, GOOD, serving(recent=(0.93, 0.94, None)), True, "no_worse"),
+        (NO_WORSE, GOOD, serving(recent=(0.9, 0.941)), False, "more than 0.04 below the 0.9410 of version 5"),
+        (NO_WORSE, GOOD, serving(accuracy=None, recent=(None, 0.95)), False, "a person promotes"),
+        (WIDE, GOOD, serving(recent=(0.9, 0.999)), True, "no_worse"),
+        (ALWAYS, GOOD, serving(recent=(0.9, 1.0)), True, "always"),
     ],
 )
 def test_the_policy(
@@ -65,3 +83,54 @@ def test_no_policy_passes_a_hold_or_goes_back(
         assert spec.mode is not PromotionMode.MANUAL
         assert candidate.records >= spec.min_records
         assert now is None or (not now.held and now.version < candidate.version)
+
+
+def entry(
+    generation: int, operation: Operation, *, automatic: bool = False, canary: bool = False
+) -> ChannelEntry:
+    digest = "sha256:" + "0" * 64
+    beside = Canary(version=9, blob_digest=digest, manifest_digest=digest, percent=5) if canary else None
+    return ChannelEntry(
+        model="m",
+        channel="production",
+        generation=generation,
+        version=generation,
+        blob_digest=digest,
+        manifest_digest=digest,
+        operation=operation,
+        automatic=automatic,
+        actor="someone",
+        at=utc_now(),
+        op_id="0",
+        previous=None,
+        canary=beside,
+    )
+
+
+def test_the_standard_goes_back_to_what_a_person_last_chose() -> None:
+    entries = [
+        entry(7, Operation.PROMOTE, automatic=True),
+        entry(6, Operation.RELEASE),
+        entry(5, Operation.HOLD),
+        entry(4, Operation.PROMOTE, canary=True),
+        entry(3, Operation.PROMOTE, automatic=True),
+        entry(2, Operation.ROLLBACK),
+        entry(1, Operation.PROMOTE, automatic=True),
+    ]
+    assert [found.generation for found in recently_served(entries)] == [7, 3, 2]
+    assert recently_served([]) == []
+
+
+@given(st.lists(st.floats(-0.05, 0.05), max_size=60), st.integers(1, 30))
+def test_no_walk_falls_further_than_allowed_within_the_window(steps: list[float], best_of: int) -> None:
+    spec = PromotionSpec(mode=PromotionMode.NO_WORSE, min_records=0, best_of=best_of)
+    served = [Served(1, 0.9)]
+    for step in steps:
+        now = Serving(
+            served[0].version, 1, held=False, accuracy=served[0].accuracy, recent=tuple(served[:best_of])
+        )
+        candidate = Candidate(now.version + 1, 0, min(1.0, max(0.0, (now.accuracy or 0.0) + step)))
+        if decide(spec, candidate, now).promote:
+            served.insert(0, Served(candidate.version, candidate.accuracy))
+            best = max(each.accuracy or 0.0 for each in served[1 : best_of + 1])
+            assert (candidate.accuracy or 0.0) >= best - spec.drop_from_best

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from ferryline.registry.errors import UsageError
 from ferryline.streams.pipeline import Pipeline, load_pipeline
 from ferryline.trainer.errors import StateInUseError, StateUnusableError
-from ferryline.trainer.progress import Progress
+from ferryline.trainer.progress import PastRange, Progress
 from ferryline.trainer.state import MAGIC, Shape, StateFile, decode_state, encode_state
 
 SHAPE = Shape.of(load_pipeline(Path("deploy/pipelines/phishing.toml")))
@@ -28,6 +28,17 @@ _progress = st.builds(
     published_records=st.integers(0, 2**62),
     last_version=st.none() | st.integers(1, 10**9),
     precision=st.sampled_from(["float32", "float64"]),
+    topic_id=st.sampled_from(["", "0f" * 16]),
+    past=st.lists(
+        st.builds(
+            PastRange,
+            topic_id=st.just("0e" * 16),
+            partition=st.integers(0, 9),
+            first=st.integers(0, 9),
+            end=st.integers(9, 99),
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 _arrays = st.dictionaries(
     st.from_regex(r"[a-z][a-z._]{0,9}", fullmatch=True).filter(lambda name: name != "document"),

@@ -1,16 +1,28 @@
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 
-from ferryline.streams.pipeline import ArrayFeatures, Pipeline
+from ferryline.streams.pipeline import ArrayFeatures, Pipeline, parse_pipeline
+from ferryline.streams.records import DecodedBatch, RecordDecoder
 from ferryline.trainer.batches import FetchedBatch
+from ferryline.trainer.evaluation import PrequentialWindow
+from ferryline.trainer.learner import Learner
+from ferryline.trainer.positions import Placement
+from ferryline.trainer.progress import Progress
 from ferryline.trainer.training import Training
 
 BatchMaker = Callable[..., FetchedBatch]
+PAIRS = parse_pipeline(
+    "[pipeline]\nname='p'\nmodel='p'\n[source]\ntopic='t'\n[source.features]\nfield='x'\nkind='array'\nsize=2\n"
+    "[source.label]\nfield='y'\nclasses=[0,1]\n",
+    where="test",
+)
 
 
 def feed(training: Training, values: list[bytes], make_batch: BatchMaker, *, size: int = 100) -> None:
@@ -23,7 +35,7 @@ def test_it_learns_to_read_digits(
     digits: Pipeline, digit_values: list[bytes], make_batch: BatchMaker
 ) -> None:
     training = Training(digits)
-    training.progress.begin({0: 0})
+    training.place(Placement(offsets={0: 0}))
     feed(training, digit_values * 2, make_batch)
     metrics = training.window.metrics()
     assert metrics["accuracy"] > 0.93
@@ -57,7 +69,7 @@ def test_bad_records_are_skipped_and_counted(
     ]
     values = [*digit_values[:3], *bad, *digit_values[3:6]]
     training = Training(digits)
-    training.progress.begin({0: 40})
+    training.place(Placement(offsets={0: 40}))
     rejections = training.step(make_batch(values, first=40))
     assert [item.index for item in rejections] == [3, 4, 5, 6]
     assert training.progress.records == 6
@@ -114,6 +126,110 @@ def test_a_restored_training_goes_on_exactly_as_if_nothing_had_happened(
     for key, array in expected.items():
         np.testing.assert_array_equal(array, found[key], err_msg=key)
     assert through.progress.model_copy(update={"run": ""}) == after.progress.model_copy(update={"run": ""})
+
+
+def require_unchanged(training: Training, before: tuple[Progress, dict[str, np.ndarray]]) -> None:
+    assert training.progress == before[0]
+    arrays = training.arrays()
+    assert arrays.keys() == before[1].keys()
+    for key, array in before[1].items():
+        np.testing.assert_array_equal(arrays[key], array, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        (RecordDecoder, "decode_batch"),
+        (Learner, "probabilities"),
+        (Learner, "taught"),
+        (Progress, "advanced"),
+        (PrequentialWindow, "scored"),
+    ],
+    ids=lambda broken: broken[1],
+)
+@pytest.mark.parametrize("error", [MemoryError(), TypeError("a bug")], ids=["machine", "ours"])
+def test_a_step_that_fails_anywhere_changes_nothing(
+    digits: Pipeline,
+    digit_values: list[bytes],
+    make_batch: BatchMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: tuple[type, str],
+    error: Exception,
+) -> None:
+    training = Training(digits)
+    training.place(Placement(offsets={0: 0}))
+    training.step(make_batch(digit_values[:100]))
+    before = (training.progress.model_copy(deep=True), training.arrays())
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*broken, fail)
+        with contextlib.suppress(type(error)):
+            training.prepare(make_batch(digit_values[100:200], first=100))
+    require_unchanged(training, before)
+
+
+def test_preparing_changes_nothing(
+    digits: Pipeline, digit_values: list[bytes], make_batch: BatchMaker
+) -> None:
+    training = Training(digits)
+    training.place(Placement(offsets={0: 0}))
+    training.step(make_batch(digit_values[:100]))
+    before = (training.progress.model_copy(deep=True), training.arrays())
+    step = training.prepare(make_batch([*digit_values[100:200], b"{"], first=100))
+    require_unchanged(training, before)
+    training.commit(step)
+    assert (training.progress.records, training.progress.next) == (200, {0: 201})
+    assert training.arrays()["learner.scaler.n_samples_seen_"] == 200
+
+
+def test_a_record_whose_time_is_no_moment_is_rejected(make_batch: BatchMaker) -> None:
+    training = Training(PAIRS)
+    batch = make_batch([orjson.dumps({"x": [number, 1], "y": number % 2}) for number in range(10)])
+    batch.timestamps[4] = 1_700_000_000_000_000  # a producer that sends microseconds
+    batch.timestamps[6] = -(2**63)
+    rejections = training.step(batch)
+    assert [(item.index, str(item.reason)) for item in rejections] == [
+        (4, "bad_event_time"), (6, "bad_event_time"),
+    ]  # fmt: skip
+    assert "1700000000000000 is no moment" in rejections[0].detail
+    assert (training.progress.records, training.progress.next) == (8, {0: 10})
+    assert training.arrays()["learner.scaler.n_samples_seen_"] == 8
+    assert training.progress.newest_event_time == batch.timestamp(9)
+
+
+def test_a_record_that_breaks_the_preparation_spoils_only_itself(
+    make_batch: BatchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = RecordDecoder.decode_batch
+
+    def break_at_poison(self: RecordDecoder, values: Sequence[bytes | None], **options: Any) -> DecodedBatch:
+        if b"poison" in values:
+            raise KeyError("nobody thought of this")
+        return decode(self, values, **options)
+
+    monkeypatch.setattr(RecordDecoder, "decode_batch", break_at_poison)
+    training = Training(PAIRS)
+    values: list[bytes | None] = [orjson.dumps({"x": [number, 1], "y": number % 2}) for number in range(10)]
+    rejections = training.step(make_batch([*values[:3], b"poison", *values[3:], b"{"]))
+    assert [(item.index, str(item.reason)) for item in rejections] == [
+        (3, "unlearnable"), (11, "invalid_json"),
+    ]  # fmt: skip
+    assert rejections[0].detail == "KeyError: 'nobody thought of this'"
+    assert (training.progress.records, training.progress.next) == (10, {0: 12})
+
+
+def test_a_fault_of_the_machine_is_no_fault_of_a_record(
+    make_batch: BatchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Learner, "taught", fail)
+    with pytest.raises(MemoryError):
+        Training(PAIRS).step(make_batch([orjson.dumps({"x": [1, 2], "y": 1})]))
 
 
 def _phishing_values() -> list[bytes]:
