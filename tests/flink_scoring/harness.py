@@ -78,6 +78,17 @@ class ScoringJob:
     def state(self) -> str:
         return str(self.ask("")["state"])
 
+    def wait_until_running(self) -> None:
+        """Return when each task of this job runs: the job itself is called running as soon as it is begun."""
+
+        def runs() -> bool:
+            vertices = self.ask("")["vertices"]
+            return bool(vertices) and all(
+                vertex["tasks"]["RUNNING"] == vertex["parallelism"] for vertex in vertices
+            )
+
+        wait_for(runs, "all tasks to run", pause=0.1)
+
     def restarts(self) -> int:
         """How often the job was restored after a fault."""
         exceptions = self.ask("/exceptions").get("exceptionHistory", {})
@@ -128,7 +139,8 @@ class ScoringJob:
     # --- checkpoints --------------------------------------------------------------------------------
 
     def trigger_checkpoint(self) -> str:
-        """Begin a checkpoint now; the name to ask its outcome by."""
+        """Begin a checkpoint, once there is a task for each part of it; the name to ask its outcome by."""
+        self.wait_until_running()
         path = f"{self._rest}/jobs/{self.job_id}/checkpoints"
         answer = httpx.post(path, json={"checkpointType": "CONFIGURED"}, timeout=DEADLINE)
         return str(answer.raise_for_status().json()["request-id"])

@@ -145,7 +145,12 @@ def wait_for_outputs(job: ScoringJob, count: int) -> None:
 
 
 def stop_with_savepoint(job: ScoringJob) -> str:
-    """`flink stop`, as a person types it; where the savepoint lies."""
+    """`flink stop`, as a person types it once each task runs; where the savepoint lies.
+
+    A record scored by a new generation tells nothing of them: the tasks of a job whose job manager was killed
+    score on for a while.
+    """
+    job.wait_until_running()
     command, environ = job.stack.flink_command("stop", job.job_id)
     result = subprocess.run(
         command, env=environ, capture_output=True, text=True, timeout=DEADLINE, check=False
