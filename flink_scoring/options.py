@@ -76,11 +76,6 @@ class JobOptions:
         """Job name, consumer group and prefix of transactional ids; a trainer has another group."""
         return f"{self.pipeline.name}-scoring"
 
-    @property
-    def startup_mode(self) -> str:
-        """The Kafka connector's word for where to begin."""
-        return "group-offsets" if self.start is Start.COMMITTED else f"{self.start}-offset"
-
     def named(self, kind: str) -> str:
         """The name of this pipeline's table or function of a kind, such as `ferry_source`."""
         return f"{kind}{self.suffix}"

@@ -18,7 +18,7 @@ from ferryline.deploy.stack.local import LocalStack
 from ferryline.model_runtime.facts import read_facts
 from ferryline.registry.catalogue import Registry
 from ferryline.registry.documents import ChannelEntry, ServedModelReport
-from ferryline.streams.kafka import ensure_topics
+from ferryline.streams.kafka import admin_client, ensure_topics
 from ferryline.streams.pipeline import Pipeline, parse_pipeline
 from tests.flink_scoring.reading import LARGEST, Output, OutputReader
 from tests.support.waiting import DEADLINE, wait_for
@@ -202,6 +202,11 @@ class ScoringJob:
     def create_source(self, partitions: int = 1) -> None:
         roomy = {"max.message.bytes": str(LARGEST)}
         ensure_topics(self.kafka, {self.pipeline.source.topic: partitions}, roomy)
+
+    def add_partitions(self, count: int) -> None:
+        """Give the source topic so many partitions in all."""
+        with admin_client(self.kafka) as client:
+            client.create_partitions({self.pipeline.source.topic: count})
 
     def send(
         self,
