@@ -70,18 +70,13 @@ class ReplayPlan:
     @property
     def ledger(self) -> str:
         """The topic that says what was replayed."""
-        return ledger_topic(self.pipeline)
+        return self.pipeline.require_scoring().replays
 
     @property
     def group(self) -> str:
         """The consumer group whose lag is what is left to replay; a destination of one's own has its own."""
         group = f"{self.pipeline.name}-dlq-replay"
         return group if self.destination == self.pipeline.source.topic else f"{group}-{self.destination}"
-
-
-def ledger_topic(pipeline: Pipeline) -> str:
-    """The topic that says which of the pipeline's dead letters were replayed."""
-    return f"{pipeline.require_scoring().dead_letters}.replays"
 
 
 def plan_replay(pipeline: Pipeline, selection: Selection, destination: str | None) -> ReplayPlan:
@@ -91,7 +86,7 @@ def plan_replay(pipeline: Pipeline, selection: Selection, destination: str | Non
         UsageError: records would go where the job's own output goes.
     """
     scoring, wanted = pipeline.require_scoring(), destination or pipeline.source.topic
-    if wanted in {scoring.topic, scoring.dead_letters, ledger_topic(pipeline), pipeline.accuracy_topic}:
+    if wanted in {scoring.topic, scoring.dead_letters, scoring.replays, pipeline.accuracy_topic}:
         raise UsageError(
             f"--to {wanted} is a topic that the pipeline writes; name one that is read, or leave it out: "
             f"records go back to {pipeline.source.topic}"

@@ -151,10 +151,10 @@ def test_labels_belong_to_a_pipeline_that_scores_and_to_topics_apart() -> None:
     text = PIPELINE.format(classes="[0, 1]", more="")
     with pytest.raises(UsageError, match=r"\[scoring\] is needed too"):
         parse_pipeline(text.replace('[scoring]\ntopic = "out"', ""), where="p.toml")
-    for topic in ("t", "out", "out.dlq", "out.accuracy"):
-        with pytest.raises(UsageError, match="must all differ"):
+    for topic in ("t", "out", "out.dlq", "out.dlq.replays", "out.accuracy"):
+        with pytest.raises(UsageError, match=rf"labels\.\w+ are one topic, {topic}; each needs its own"):
             parse_pipeline(text.replace('"truth"', f'"{topic}"'), where="p.toml")
-    with pytest.raises(UsageError, match="must all differ"):
+    with pytest.raises(UsageError, match=r"scoring\.topic and labels\.accuracy are one topic, out"):
         pipeline(more='accuracy = "out"')
 
 
