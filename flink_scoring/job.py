@@ -13,7 +13,8 @@ from typing import Annotated
 import structlog
 import typer
 
-from ferryline.flink_scoring.options import Guarantee, Start, advise_on_latency, resolve_options
+from ferryline.flink_scoring.options import Guarantee, advise_on_latency, resolve_options
+from ferryline.flink_scoring.positions import Start
 from ferryline.flink_scoring.several import tell_apart
 from ferryline.registry.cli.edge import run_app
 from ferryline.registry.extras import Extra

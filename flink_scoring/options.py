@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from ferryline.flink_scoring.positions import Start
 from ferryline.flink_scoring.tuning import (
     DEFAULT_BATCH_RECORDS,
     DEFAULT_LATENCY_MS,
@@ -31,14 +32,6 @@ class Guarantee(StrEnum):
 
     EXACTLY_ONCE = "exactly-once"
     AT_LEAST_ONCE = "at-least-once"
-
-
-class Start(StrEnum):
-    """Where a job that is not restored begins to read."""
-
-    COMMITTED = "committed"
-    EARLIEST = "earliest"
-    LATEST = "latest"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from ferryline.flink_scoring.options import Start
+from enum import StrEnum
 
 DISCOVERY_SECONDS = 60
 """How often a running job looks for partitions that were added; it reads them from their beginning."""
+
+
+class Start(StrEnum):
+    """Where a job that is not restored begins to read."""
+
+    COMMITTED = "committed"
+    EARLIEST = "earliest"
+    LATEST = "latest"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from kafka import IsolationLevel, OffsetAndMetadata, OffsetSpec, TopicPartition
 from kafka.errors import KafkaError, NoError
 
 from ferryline.flink_scoring.labelling.statements import labels_group
-from ferryline.flink_scoring.options import JobOptions, Start
-from ferryline.flink_scoring.positions import StartPositions, TopicOffsets, choose_positions
+from ferryline.flink_scoring.options import JobOptions
+from ferryline.flink_scoring.positions import Start, StartPositions, TopicOffsets, choose_positions
 from ferryline.flink_scoring.topics import OutputLimits, prepare_topics
 from ferryline.streams.errors import BrokerUnreachableError
 from ferryline.streams.kafka import admin_client, topic_partitions

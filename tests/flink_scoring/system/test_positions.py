@@ -9,7 +9,8 @@ import pytest
 from kafka import KafkaProducer
 
 from ferryline.deploy.stack.local import Addresses
-from ferryline.flink_scoring.options import JobOptions, Start
+from ferryline.flink_scoring.options import JobOptions
+from ferryline.flink_scoring.positions import Start
 from ferryline.flink_scoring.preparing import keep_positions, prepare, resolve_positions
 from ferryline.streams.kafka import admin_client, ensure_topics
 from ferryline.streams.pipeline import Pipeline

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ferryline.flink_scoring.options import Start
-from ferryline.flink_scoring.positions import StartPositions, TopicOffsets, choose_positions
+from ferryline.flink_scoring.positions import Start, StartPositions, TopicOffsets, choose_positions
 
 FIRST = {0: 5, 1: 0, 2: 0}
 END = {0: 90, 1: 30, 2: 0}
