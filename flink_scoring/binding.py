@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ferryline.flink_scoring.narrowing import narrow
 from ferryline.model_runtime.session import Array, OnnxSession
 from ferryline.registry.documents import Label, ModelFacts, Role, TensorSpec
 from ferryline.registry.errors import RefusedError
@@ -70,9 +71,10 @@ class ModelBinding:
             rows: [n, features].
 
         Raises:
-            ValueError: the model cannot be run on these rows, or its answer is of no use.
+            ValueError: the model cannot be run on these rows, or its answer is of no use: a score that is no
+                finite number, or no class.
         """
-        feeds = {self._input.name: rows.astype(self._input.dtype)}
+        feeds = {self._input.name: narrow(rows, self._input.dtype)}
         outputs = session.run(feeds, self._wanted)
         scores = self._scores(outputs, len(rows))
         if self._label_output is None:
@@ -83,6 +85,8 @@ class ModelBinding:
         if self._score_output is None:
             return None
         scores = outputs[self._score_output.name].reshape(count, -1)
+        if not np.isfinite(scores).all():
+            raise ValueError(f"the model gave no finite number as {self._score_output.name!r}")
         width = scores.shape[1]
         if width == len(self._classes):
             return scores if self._columns is None else scores[:, self._columns]
@@ -93,7 +97,7 @@ class ModelBinding:
         )
 
     def _best(self, scores: Array | None) -> list[Label]:
-        if scores is None or not np.isfinite(scores).all():
+        if scores is None:
             raise ValueError("the model gave no number for a class")
         ordered = self._ordered_classes()
         return [ordered[index] for index in scores.argmax(axis=1).tolist()]

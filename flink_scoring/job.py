@@ -13,7 +13,8 @@ from typing import Annotated
 import structlog
 import typer
 
-from ferryline.flink_scoring.options import Guarantee, Start, advise_on_latency, resolve_options
+from ferryline.flink_scoring.options import Guarantee, advise_on_latency, resolve_options
+from ferryline.flink_scoring.positions import Start
 from ferryline.flink_scoring.several import tell_apart
 from ferryline.registry.cli.edge import run_app
 from ferryline.registry.extras import Extra
@@ -66,7 +67,7 @@ def score(
         flink run -d -pym ferryline.flink_scoring.job --pipeline digits.toml --restore newest
     """
     # after the arguments are read, so that a wrong one is told at once
-    from ferryline.flink_scoring.topics import prepare_topics
+    from ferryline.flink_scoring.preparing import prepare
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     every = tell_apart(
@@ -86,11 +87,11 @@ def score(
     )
     for advice in filter(None, map(advise_on_latency, every)):
         log.info(advice)
-    limited = [(options, prepare_topics(options.kafka, options.pipeline)) for options in every]
+    prepared = [prepare(options) for options in every]
     # PyFlink takes seconds to import: a topic that is not there is told without it
     from ferryline.flink_scoring.plan import submit
 
-    submit(limited, restore=restore)
+    submit(prepared, restore=restore)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from ferryline.flink_scoring.positions import Start
 from ferryline.flink_scoring.tuning import (
     DEFAULT_BATCH_RECORDS,
     DEFAULT_LATENCY_MS,
@@ -31,14 +32,6 @@ class Guarantee(StrEnum):
 
     EXACTLY_ONCE = "exactly-once"
     AT_LEAST_ONCE = "at-least-once"
-
-
-class Start(StrEnum):
-    """Where a job that is not restored begins to read."""
-
-    COMMITTED = "committed"
-    EARLIEST = "earliest"
-    LATEST = "latest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +68,6 @@ class JobOptions:
     def name(self) -> str:
         """Job name, consumer group and prefix of transactional ids; a trainer has another group."""
         return f"{self.pipeline.name}-scoring"
-
-    @property
-    def startup_mode(self) -> str:
-        """The Kafka connector's word for where to begin."""
-        return "group-offsets" if self.start is Start.COMMITTED else f"{self.start}-offset"
 
     def named(self, kind: str) -> str:
         """The name of this pipeline's table or function of a kind, such as `ferry_source`."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -139,16 +139,11 @@ class Scorer:
         kafka_times: Sequence[datetime | None] | None,
         shadow: ServedModel | None,
     ) -> None:
-        binding = self._binding(served)
         began = time.perf_counter()
-        try:
-            every = len(rows) == len(decoded)
-            predictions = binding.predict(served.session, decoded.rows if every else decoded.rows[rows])
-            scored = rows
-        except ValueError:
-            predictions, scored = self._one_by_one(batch, decoded, rows, served, binding)
-        if not len(scored):
+        parts = self._predict(batch, decoded, rows, served)
+        if not parts:
             return
+        scored, predictions = _joined(parts)
         seconds = time.perf_counter() - began
         places = decoded.accepted[scored].tolist()
         times = self._event_times(decoded, scored, places, kafka_times)
@@ -164,24 +159,25 @@ class Scorer:
         batch.put(places, encoded)
         batch.by_version[served.version] = len(places)
 
-    def _one_by_one(
-        self,
-        batch: ScoredBatch,
-        decoded: DecodedBatch,
-        rows: Rows,
-        served: ServedModel,
-        binding: ModelBinding,
-    ) -> tuple[Predictions, Rows]:
-        """One row spoils a run of the model for all: find the rows that do."""
-        good: list[int] = []
-        answers: list[Predictions] = []
-        for row in rows.tolist():
-            try:
-                answers.append(binding.predict(served.session, decoded.rows[row : row + 1]))
-                good.append(row)
-            except ValueError as error:
-                batch.bury(int(decoded.accepted[row]), INFERENCE_FAILED, str(error))
-        return _joined(answers), np.asarray(good, dtype=np.int64)
+    def _predict(
+        self, batch: ScoredBatch, decoded: DecodedBatch, rows: Rows, served: ServedModel
+    ) -> list[tuple[Rows, Predictions]]:
+        """What the model says of the rows that it can score, in parts; the others are dead.
+
+        One row spoils a run for all: it is found by halving, so its neighbours cost a handful of runs more.
+        """
+        every = len(rows) == len(decoded)
+        try:
+            said = self._binding(served).predict(
+                served.session, decoded.rows if every else decoded.rows[rows]
+            )
+        except ValueError as error:
+            if len(rows) == 1:
+                batch.bury(int(decoded.accepted[rows[0]]), INFERENCE_FAILED, str(error))
+                return []
+            halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+            return [part for half in halves for part in self._predict(batch, decoded, half, served)]
+        return [(rows, said)]
 
     def _event_times(
         self,
@@ -246,9 +242,10 @@ def _stamp(served: ServedModel) -> ModelStamp:
     return ModelStamp(served.name, served.version, served.generation, served.digest)
 
 
-def _joined(answers: Sequence[Predictions]) -> Predictions:
-    labels = [label for answer in answers for label in answer.labels]
-    scores: list[npt.NDArray[np.floating[Any]]] = [
-        answer.scores for answer in answers if answer.scores is not None
-    ]
-    return Predictions(labels, np.concatenate(scores) if scores else None)
+def _joined(parts: Sequence[tuple[Rows, Predictions]]) -> tuple[Rows, Predictions]:
+    if len(parts) == 1:
+        return parts[0]
+    labels = [label for _, said in parts for label in said.labels]
+    scores = [said.scores for _, said in parts if said.scores is not None]
+    rows = np.concatenate([rows for rows, _ in parts])
+    return rows, Predictions(labels, np.concatenate(scores) if scores else None)

@@ -49,8 +49,9 @@ def job_name(pipelines: Sequence[JobOptions]) -> str:
 
 
 def outputs(options: JobOptions) -> list[str]:
-    """The topics that a pipeline writes."""
-    written = [options.scoring.topic, options.scoring.dead_letters, options.pipeline.accuracy_topic]
+    """The topics that a pipeline writes, the ledger of its replays among them."""
+    scoring = options.scoring
+    written = [scoring.topic, scoring.dead_letters, scoring.replays, options.pipeline.accuracy_topic]
     return [topic for topic in written if topic]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from ferryline.flink_scoring.columns import columns_of
 from ferryline.flink_scoring.options import TRANSACTION_SECONDS, Guarantee, JobOptions
+from ferryline.flink_scoring.positions import StartPositions, scan_settings
 from ferryline.flink_scoring.topics import OutputLimits
 from ferryline.flink_scoring.tuning import tune
 from ferryline.streams import deadletters
@@ -49,7 +50,7 @@ def job_settings(options: JobOptions) -> dict[str, str]:
     }
 
 
-def source_table(options: JobOptions) -> str:
+def source_table(options: JobOptions, start: StartPositions) -> str:
     """The table of the pipeline's source topic; key and value are the bytes Kafka has."""
     return f"""
         CREATE TEMPORARY TABLE {options.named(SOURCE)} (
@@ -60,7 +61,7 @@ def source_table(options: JobOptions) -> str:
             `offset` BIGINT METADATA VIRTUAL,
             `timestamp` TIMESTAMP_LTZ(3) METADATA VIRTUAL,
             `headers` MAP<STRING NOT NULL, BYTES> METADATA VIRTUAL
-        ) WITH ({rendered(_source_settings(options))})"""
+        ) WITH ({rendered(_source_settings(options, start))})"""
 
 
 def sink_table(options: JobOptions, limits: OutputLimits) -> str:
@@ -111,15 +112,11 @@ def _letter(options: JobOptions) -> str:
     return f"MAP[{', '.join(pairs)}]"
 
 
-def _source_settings(options: JobOptions) -> dict[str, str]:
+def _source_settings(options: JobOptions, start: StartPositions) -> dict[str, str]:
     return {
         **_common_settings(options),
-        "topic": options.pipeline.source.topic,
-        "properties.group.id": options.name,
-        "properties.auto.offset.reset": options.pipeline.source.start,
-        "properties.isolation.level": "read_committed",
+        **scan_settings(start),
         "properties.max.poll.records": str(tune(options.latency_ms).poll_records),
-        "scan.startup.mode": options.startup_mode,
     }
 
 

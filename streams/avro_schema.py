@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from ferryline.registry.errors import UsageError
 from ferryline.registry.extras import Extra, require_extra
+
+_NUMBERS = ("int", "long", "float", "double")
 
 
 def read_schema(path: Path, *, where: str) -> str:
@@ -31,19 +34,80 @@ def read_schema(path: Path, *, where: str) -> str:
     return text
 
 
-def require_avro_fields(text: str, fields: Sequence[str]) -> None:
-    """Return when the schema is a record with all `fields`.
+class AvroFields:
+    """The fields of the records that a schema describes.
+
+    Args:
+        text: the schema, which fastavro has accepted.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is no record.
     """
-    schema = orjson.loads(text)
-    if not isinstance(schema, dict) or schema.get("type") != "record":
-        raise ValueError("the schema is no record")
-    there = [field["name"] for field in schema["fields"]]
-    missing = [name for name in fields if name not in there]
-    if missing:
-        raise ValueError(f"the schema has no field {missing[0]!r}, its fields are {', '.join(there)}")
+
+    def __init__(self, text: str) -> None:
+        from fastavro.schema import parse_schema  # only pipelines with Avro need it
+
+        self._named: dict[str, Any] = {}
+        self._record = next(self._branches(parse_schema(orjson.loads(text), self._named), "record"), None)
+        if self._record is None:
+            raise ValueError("the schema is no record")
+
+    def require(self, name: str) -> Any:
+        """Returns the type of a field.
+
+        Raises:
+            ValueError: there is no such field.
+        """
+        return _field_of(self._record, name, "the schema")
+
+    def require_array_of_numbers(self, name: str) -> None:
+        """Return when a field may be an array of numbers.
+
+        Raises:
+            ValueError: it may not, or there is no such field.
+        """
+        arrays = list(self._branches(self.require(name), "array"))
+        if not any(self._may_be_number(array["items"]) for array in arrays):
+            raise ValueError(f"the schema's field {name!r} is no array of numbers")
+
+    def require_numbers_of(self, name: str, members: Sequence[str]) -> None:
+        """Return when a field may be a record, or a map, with numbers called `members`.
+
+        Raises:
+            ValueError: it may not, or there is no such field.
+        """
+        kind = self.require(name)
+        if any(self._may_be_number(found["values"]) for found in self._branches(kind, "map")):
+            return
+        record = next(self._branches(kind, "record"), None)
+        if record is None:
+            raise ValueError(f"the schema's field {name!r} is neither a record nor a map of numbers")
+        for member in members:
+            if not self._may_be_number(_field_of(record, member, f"the schema's field {name!r}")):
+                raise ValueError(f"the schema's field '{name}.{member}' is no number")
+
+    def _may_be_number(self, kind: Any) -> bool:
+        return any(True for number in _NUMBERS for _ in self._branches(kind, number))
+
+    def _branches(self, kind: Any, wanted: str) -> Iterator[Any]:
+        """The types called `wanted` that a type is or may be; a logical type makes it another one."""
+        if isinstance(kind, list):
+            for each in kind:
+                yield from self._branches(each, wanted)
+        elif isinstance(kind, str) and kind in self._named:
+            yield from self._branches(self._named[kind], wanted)
+        elif kind == wanted or (
+            isinstance(kind, dict) and kind["type"] == wanted and "logicalType" not in kind
+        ):
+            yield kind
+
+
+def _field_of(record: Any, name: str, where: str) -> Any:
+    for field in record["fields"]:
+        if field["name"] == name:
+            return field["type"]
+    there = ", ".join(field["name"] for field in record["fields"])
+    raise ValueError(f"{where} has no field {name!r}, its fields are {there}")
 
 
 def _require_schema(text: str, where: str) -> None:

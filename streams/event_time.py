@@ -9,6 +9,8 @@ _MILLISECONDS_FROM = 1e11
 """Epoch numbers from here on are milliseconds: as seconds they would lie beyond the year 5138."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC)
 
 
 def parse_event_time(value: Any) -> datetime | None:
@@ -37,6 +39,11 @@ def moment_at(milliseconds: int) -> datetime | None:
         return _EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
         return None
+
+
+def nearest_moment(milliseconds: int) -> datetime:
+    """The same; the first or the last millisecond that a datetime has, beyond those years."""
+    return moment_at(milliseconds) or (_FIRST if milliseconds < 0 else _LAST)
 
 
 def _from_text(text: str) -> datetime:

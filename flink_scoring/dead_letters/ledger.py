@@ -68,6 +68,13 @@ class Watermarks:
         elif partition not in self._held:
             self._marks[partition] = offset + 1
 
+    def pass_ends(self, ends: Mapping[int, int]) -> None:
+        """All letters before these offsets were told; where none stays behind, all before them is settled.
+
+        The last ones may be markers of transactions, which no reader is given.
+        """
+        self._marks |= {partition: end for partition, end in ends.items() if partition not in self._held}
+
     def marks(self) -> Mapping[int, int]:
         """The next offset to settle by partition, where it has moved."""
         return dict(self._marks)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from ferryline.streams.deadletters import DeadLetter, decode_dead_letter
 from ferryline.streams.errors import MalformedRecordError
+from ferryline.streams.event_time import nearest_moment
 from ferryline.streams.rejections import RejectReason
 
 
@@ -18,7 +19,7 @@ class StoredLetter:
     Attributes:
         partition: of the dead-letter topic.
         offset: in that partition.
-        written_at: when it was written there.
+        written_at: when it was written there, by its Kafka timestamp; see `nearest_moment`.
         letter: what it says; None where it is no letter.
         fault: why it is none.
     """
@@ -42,7 +43,7 @@ def store_letter(message: Any) -> StoredLetter:
         letter = decode_dead_letter(message.key, message.value, message.headers)
     except MalformedRecordError as error:
         fault = str(error)
-    written_at = datetime.fromtimestamp(max(message.timestamp, 0) / 1000, UTC)
+    written_at = nearest_moment(max(message.timestamp, 0))
     return StoredLetter(message.partition, message.offset, written_at, letter, fault)
 
 

@@ -70,18 +70,13 @@ class ReplayPlan:
     @property
     def ledger(self) -> str:
         """The topic that says what was replayed."""
-        return ledger_topic(self.pipeline)
+        return self.pipeline.require_scoring().replays
 
     @property
     def group(self) -> str:
         """The consumer group whose lag is what is left to replay; a destination of one's own has its own."""
         group = f"{self.pipeline.name}-dlq-replay"
         return group if self.destination == self.pipeline.source.topic else f"{group}-{self.destination}"
-
-
-def ledger_topic(pipeline: Pipeline) -> str:
-    """The topic that says which of the pipeline's dead letters were replayed."""
-    return f"{pipeline.require_scoring().dead_letters}.replays"
 
 
 def plan_replay(pipeline: Pipeline, selection: Selection, destination: str | None) -> ReplayPlan:
@@ -91,7 +86,7 @@ def plan_replay(pipeline: Pipeline, selection: Selection, destination: str | Non
         UsageError: records would go where the job's own output goes.
     """
     scoring, wanted = pipeline.require_scoring(), destination or pipeline.source.topic
-    if wanted in {scoring.topic, scoring.dead_letters, ledger_topic(pipeline), pipeline.accuracy_topic}:
+    if wanted in {scoring.topic, scoring.dead_letters, scoring.replays, pipeline.accuracy_topic}:
         raise UsageError(
             f"--to {wanted} is a topic that the pipeline writes; name one that is read, or leave it out: "
             f"records go back to {pipeline.source.topic}"
@@ -125,6 +120,7 @@ def run_replay(
         spans = reader.spans(plan.letters, reader.committed(plan.letters))
         run = _Run(plan, scope, Judge(plan.selection, replayed, plan.force), originals)
         run.partitions, run.largest = partitions, limits[plan.destination]
+        ends = {part.partition: span.stop for part, span in spans.items()}
         total, done = sum(map(len, spans.values())), 0
         for batch in reader.letters(spans):
             run.take(batch)
@@ -137,6 +133,10 @@ def run_replay(
             if stopping():
                 run.report.stopped = True
                 break
+        else:
+            run.marks.pass_ends(ends)
+        if sender is not None:
+            run.commit(sender, reader.group_metadata, marks_alone=True)
     return run.report
 
 
@@ -179,6 +179,7 @@ class _Run:
     marks: Watermarks = field(default_factory=Watermarks)
     outgoing: list[OutgoingRecord] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
+    committed: dict[int, int] = field(default_factory=dict)
 
     @property
     def is_full(self) -> bool:
@@ -194,14 +195,24 @@ class _Run:
             self.report.add(verdict, stored)
             self.marks.tell((stored.partition, stored.offset), settled=verdict.settles)
 
-    def commit(self, sender: TransactionalSender, group: object) -> None:
-        """Send what waits, with the ledger's entry and the group's offsets, in one transaction."""
-        if not self.outgoing:
+    def commit(self, sender: TransactionalSender, group: object, *, marks_alone: bool = False) -> None:
+        """Send what waits, with the ledger's entry and the group's offsets, in one transaction.
+
+        Args:
+            sender: commits them.
+            group: the metadata of the consumer group.
+            marks_alone: commit the group's offsets where nothing waits, too.
+        """
+        marks = self.marks.marks()
+        if not self.outgoing and not (marks_alone and marks != self.committed):
             return
-        entry = encode_entry(self.scope, self.places, utc_now())
-        marks = self.marks.marks().items()
-        offsets = {TopicPartition(self.plan.letters, number): mark for number, mark in marks}
-        sender.commit([*self.outgoing, OutgoingRecord(self.plan.ledger, None, entry)], offsets, group)
+        records = list(self.outgoing)
+        if self.outgoing:
+            entry = encode_entry(self.scope, self.places, utc_now())
+            records.append(OutgoingRecord(self.plan.ledger, None, entry))
+        offsets = {TopicPartition(self.plan.letters, number): mark for number, mark in marks.items()}
+        sender.commit(records, offsets, group)
+        self.committed = dict(marks)
         self.outgoing.clear()
         self.places.clear()
 
@@ -217,8 +228,9 @@ class _Run:
         record = revived(stored.letter, value, self.plan, self.partitions, now=utc_now())
         if record.size + RECORD_OVERHEAD > self.largest:
             return Verdict.TOO_LARGE
-        self.outgoing.append(record)
-        self.places.append((stored.partition, stored.offset))
+        if not self.plan.dry_run:
+            self.outgoing.append(record)
+            self.places.append((stored.partition, stored.offset))
         return verdict
 
 

@@ -10,9 +10,11 @@ close that much too late to be of use. Every label is counted once whichever win
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from ferryline.flink_scoring.options import JobOptions
+from ferryline.flink_scoring.positions import StartPositions, scan_settings
 from ferryline.flink_scoring.statements import delivery_settings, rendered, text
 from ferryline.streams.pipeline import LabelsSpec
 
@@ -32,11 +34,16 @@ def labels_group(options: JobOptions) -> str:
     return f"{options.name}-labels"
 
 
-def label_statements(options: JobOptions) -> list[str]:
-    """What makes the tables and views; to be executed in this order."""
+def label_statements(options: JobOptions, starts: Mapping[str, StartPositions]) -> list[str]:
+    """What makes the tables and views; to be executed in this order.
+
+    Args:
+        options: of the pipeline.
+        starts: where to begin in the topics of labels and predictions, by topic.
+    """
     return [
-        _labels_table(options),
-        _predictions_table(options),
+        _labels_table(options, starts[_labels(options).topic]),
+        _predictions_table(options, starts[options.scoring.topic]),
         _accuracy_table(options),
         _joined_view(options),
         _judged_view(options),
@@ -58,9 +65,10 @@ def accuracy_insert(options: JobOptions) -> str:
     """  # noqa: S608 - the names are checked, the texts are quoted
 
 
-def _labels_table(options: JobOptions) -> str:
+def _labels_table(options: JobOptions, start: StartPositions) -> str:
     settings = {
-        **_reader(options, _labels(options).topic),
+        **_kafka(options),
+        **scan_settings(start),
         "scan.watermark.idle-timeout": _duration(_LABELS_IDLE),
         "key.format": "raw",
         "key.fields": "key",
@@ -76,9 +84,10 @@ def _labels_table(options: JobOptions) -> str:
         ) WITH ({rendered(settings)})"""
 
 
-def _predictions_table(options: JobOptions) -> str:
+def _predictions_table(options: JobOptions, start: StartPositions) -> str:
     settings = {
-        **_reader(options, options.scoring.topic),
+        **_kafka(options),
+        **scan_settings(start),
         # while scoring stands still labels wait, for as long as any may take
         "scan.watermark.idle-timeout": _duration(_within(options)),
         "key.format": "raw",
@@ -150,18 +159,6 @@ def _judged_view(options: JobOptions) -> str:
             {label_function(options)}(label, prediction, generation) AS is_right
         FROM {options.named("ferry_joined")}
     """  # noqa: S608 - the names are checked, the texts are quoted
-
-
-def _reader(options: JobOptions, topic: str) -> dict[str, str]:
-    # those of no checkpoint begin where the group stands, and at first with all there is
-    return {
-        **_kafka(options),
-        "topic": topic,
-        "properties.group.id": labels_group(options),
-        "properties.auto.offset.reset": options.pipeline.source.start,
-        "properties.isolation.level": "read_committed",
-        "scan.startup.mode": options.startup_mode,
-    }
 
 
 def _kafka(options: JobOptions) -> dict[str, str]:

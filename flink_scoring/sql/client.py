@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ferryline.flink_scoring.sql.config import VARIABLE
-from ferryline.flink_scoring.sql.worker_settings import worker_settings
+from ferryline.flink_scoring.sql.session_settings import session_settings
 from ferryline.registry.errors import UsageError
 from ferryline.registry.extras import Extra, how_to_install
 
@@ -143,7 +143,7 @@ def _statements(plan: ClientPlan, environ: Mapping[str, str]) -> Iterator[str]:
     yield f"SET 'python.client.executable' = {_text(sys.executable)}"
     if _workers_are_here(plan.flink, environ):
         yield f"SET 'python.executable' = {_text(sys.executable)}"
-    for name, value in worker_settings().items():
+    for name, value in session_settings().items():
         yield f"SET {_text(name)} = {_text(value)}"
     if plan.script is not None:
         # the only one that a client without a person can show

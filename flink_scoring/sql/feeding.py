@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ferryline.flink_scoring.narrowing import narrow
 from ferryline.flink_scoring.sql.columns import EXACT, Array, Column, Columns, Fault, Mask
 from ferryline.flink_scoring.sql.kinds import Kind
 from ferryline.flink_scoring.sql.planning import Feed
@@ -119,23 +120,13 @@ def _cast(
     if dtype == "string":
         return raw, iter(())
     if dtype.startswith("float"):
-        cast = _as_floats(raw, dtype)
+        cast = narrow(raw, dtype)
         return cast, iter(()) if nan_allowed else _not_a_number(cast, parts)
     whole = np.nan_to_num(raw) if raw.dtype.kind == "f" else raw
     if dtype == "bool":
         return whole.astype(np.bool_, copy=False), iter(())
     with np.errstate(invalid="ignore"):
         return whole.astype(dtype), _beyond_integer(dtype, whole, parts)
-
-
-def _as_floats(raw: Array, dtype: str) -> Array:
-    """A number beyond the dtype becomes its largest one: an infinite one would make NaN of all it meets."""
-    with np.errstate(over="ignore"):
-        cast: Array = raw.astype(dtype, copy=False)
-    if np.isinf(cast).any():
-        beyond = np.isinf(cast) & np.isfinite(raw)
-        cast[beyond] = np.copysign(np.finfo(dtype).max, raw[beyond])
-    return cast
 
 
 def _not_a_number(cast: Array, parts: Sequence[Column]) -> Iterator[Fault]:

@@ -11,14 +11,15 @@ from ferryline.flink_scoring.options import require_process_mode
 from ferryline.flink_scoring.sql.config import FunctionsConfig, load_functions
 from ferryline.flink_scoring.sql.contracts import plan_functions
 from ferryline.flink_scoring.sql.kinds import Signature
-from ferryline.flink_scoring.sql.worker_settings import worker_settings
+from ferryline.flink_scoring.sql.session_settings import session_settings
 from ferryline.flink_scoring.sql.wrapping import NamedFunction
 
 
 def register(table_env: TableEnvironment, config: Path | FunctionsConfig) -> Mapping[str, Signature]:
     """Make all functions of a file known as temporary system functions.
 
-    Settings that decide how fast Python functions are get values that suit these, unless they are set.
+    Settings that decide how fast Python functions are, and how the planner takes functions that are not
+    deterministic, get values that suit these, unless they are set.
 
     Args:
         table_env: where queries will call them.
@@ -39,13 +40,13 @@ def register(table_env: TableEnvironment, config: Path | FunctionsConfig) -> Map
 
 
 def tune(table_env: TableEnvironment) -> None:
-    """Set what Python functions need, where nobody set it.
+    """Set what these functions need, where nobody set it.
 
     Raises:
         UsageError: Flink is set to run Python functions where they cannot work.
     """
     config = table_env.get_config()
     require_process_mode(config.get("python.execution-mode", "process"))
-    for name, value in worker_settings().items():
+    for name, value in session_settings().items():
         if config.get(name, "") == "":
             config.set(name, value)

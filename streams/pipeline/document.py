@@ -9,7 +9,7 @@ from pydantic import model_validator as validator
 from ferryline.registry.errors import UsageError
 from ferryline.registry.names import DEFAULT_CHANNEL, require_name
 from ferryline.streams.pipeline.scoring import LabelsSpec, ScoringSpec
-from ferryline.streams.pipeline.section import Section
+from ferryline.streams.pipeline.section import LONGEST_TOPIC, Section
 from ferryline.streams.pipeline.source import SourceSpec
 from ferryline.streams.pipeline.training import EvaluationSpec, ExportSpec, LearnerSpec, PromotionSpec
 
@@ -44,21 +44,34 @@ class Pipeline(Section):
     labels: LabelsSpec | None = None
 
     @validator(mode="after")
-    def _no_loop(self) -> Self:
-        if self.scoring and self.source.topic in {self.scoring.topic, self.scoring.dead_letters}:
-            raise ValueError("scoring would write into the topic it reads")
+    def _labels_of_predictions(self) -> Self:
+        if self.labels is not None and self.scoring is None:
+            raise ValueError("[labels] are joined to predictions, so [scoring] is needed too")
         return self
 
     @validator(mode="after")
-    def _labels_apart(self) -> Self:
-        if self.labels is None:
-            return self
-        if self.scoring is None:
-            raise ValueError("[labels] are joined to predictions, so [scoring] is needed too")
-        topics = [self.source.topic, self.scoring.topic, self.scoring.dead_letters, self.labels.topic]
-        if len({*topics, self.accuracy_topic}) <= len(topics):
-            raise ValueError("the topics of [source], [scoring] and [labels] must all differ")
+    def _topics_apart(self) -> Self:
+        users: dict[str, str] = {}
+        for user, topic in self._topics().items():
+            if len(topic) > LONGEST_TOPIC:
+                raise ValueError(f"{user} would be topic {topic}, longer than the {LONGEST_TOPIC} of Kafka")
+            # Kafka makes no topic beside one that differs in these alone
+            other = users.setdefault(topic.replace(".", "_"), user)
+            if other != user:
+                raise ValueError(f"{other} and {user} are one topic, {topic}; each needs its own")
         return self
+
+    def _topics(self) -> dict[str, str]:
+        """All topics of the pipeline, by what uses them."""
+        topics = {"source.topic": self.source.topic}
+        if self.scoring is not None:
+            topics["scoring.topic"] = self.scoring.topic
+            topics["scoring.dead_letters"] = self.scoring.dead_letters
+            topics["the ledger of replays"] = self.scoring.replays
+        if self.labels is not None:
+            topics["labels.topic"] = self.labels.topic
+            topics["labels.accuracy"] = self.accuracy_topic
+        return topics
 
     @validator(mode="after")
     def _shadow_apart(self) -> Self:

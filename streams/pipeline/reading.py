@@ -43,10 +43,11 @@ def parse_pipeline(text: str, *, where: str, folder: Path = Path()) -> Pipeline:
     """
     try:
         document = tomllib.loads(text)
+    except ValueError as error:  # also a number of more digits than Python reads
+        raise UsageError(f"{where} is not TOML: {error}") from error
+    try:
         _take_in_schema(document.get("source"), where, folder)
         return Pipeline.model_validate(document)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{where} is not TOML: {error}") from error
     except ValidationError as error:
         faults = error.errors(include_url=False)
         lines = [_fault_line(dict(fault)) for fault in faults]

@@ -42,11 +42,10 @@ class ScoringSpec(Section):
             return {"dead_letters": f"{values['topic']}.dlq"} | values
         return values
 
-    @validator(mode="after")
-    def _topics_differ(self) -> Self:
-        if self.topic == self.dead_letters:
-            raise ValueError("dead_letters is the same topic as topic")
-        return self
+    @property
+    def replays(self) -> str:
+        """The topic that says which dead letters were replayed."""
+        return f"{self.dead_letters}.replays"
 
     @validator(mode="after")
     def _shadow_is_a_name(self) -> Self:

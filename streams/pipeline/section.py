@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
-Topic = Annotated[str, Field(pattern=_TOPIC)]
+
+def _no_folder(topic: str) -> str:
+    if topic in {".", ".."}:
+        raise ValueError("no topic of Kafka's may be called so")
+    return topic
+
+
+LONGEST_TOPIC = 249
+"""Characters that Kafka allows in the name of a topic."""
+
+_TOPIC = rf"^[A-Za-z0-9._-]{{1,{LONGEST_TOPIC}}}$"
+Topic = Annotated[str, Field(pattern=_TOPIC), AfterValidator(_no_folder)]
 FieldName = Annotated[str, Field(min_length=1)]
 
 

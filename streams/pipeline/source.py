@@ -10,7 +10,7 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr
 from pydantic import model_validator as validator
 
 from ferryline.registry.documents import Label
-from ferryline.streams.avro_schema import require_avro_fields
+from ferryline.streams.avro_schema import AvroFields
 from ferryline.streams.pipeline.section import FieldName, Section, Topic
 
 ClassLabel = StrictBool | StrictInt | StrictStr
@@ -63,6 +63,10 @@ class ObjectFeatures(_Features):
         return len(self.names)
 
 
+def _fits(value: int) -> bool:
+    return -(2**63) <= value < 2**63
+
+
 class LabelSpec(Section):
     """Where the truth is, and what values it may have; the order of `classes` is that of all scores."""
 
@@ -73,6 +77,11 @@ class LabelSpec(Section):
     def _classes_of_one_kind(self) -> Self:
         if len({type(value) for value in self.classes}) != 1:
             raise ValueError("classes must be all whole numbers, all strings or all booleans")
+        beyond = [value for value in self.classes if isinstance(value, int) and not _fits(value)]
+        if beyond:
+            raise ValueError(
+                f"the class {beyond[0]} is beyond the 64 bits of whole numbers in a model; use strings"
+            )
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("a class occurs twice in classes")
         ascending = sorted(self.classes)
@@ -143,5 +152,11 @@ class SourceSpec(Section):
         if (self.format is RecordFormat.AVRO) != (self.avro_schema is not None):
             raise ValueError('schema = "FILE.avsc" belongs to format = "avro", and that needs it')
         if self.avro_schema is not None:
-            require_avro_fields(self.avro_schema, [self.features.field, *filter(None, [self.event_time])])
+            fields = AvroFields(self.avro_schema)
+            if self.event_time is not None:
+                fields.require(self.event_time)
+            if isinstance(self.features, ObjectFeatures):
+                fields.require_numbers_of(self.features.field, self.features.names)
+            else:
+                fields.require_array_of_numbers(self.features.field)
         return self

@@ -11,6 +11,8 @@ from ferryline.streams.pipeline.section import Section
 
 DEFAULT_OPSET = 18
 """The newest opset that skl2onnx 1.19 and ONNX Runtime 1.22, the oldest allowed, both know."""
+NEWEST_OPSET = 22
+"""The newest opset that skl2onnx 1.20 converts to; ONNX Runtime 1.22 knows it."""
 
 
 class Learning(Section):
@@ -48,7 +50,7 @@ class ExportSpec(Section):
     every_records: int = Field(default=1000, ge=1)
     every_seconds: float = Field(default=5.0, gt=0)
     min_seconds: float = Field(default=1.0, ge=0)
-    opset: int = Field(default=DEFAULT_OPSET, ge=13)
+    opset: int = Field(default=DEFAULT_OPSET, ge=13, le=NEWEST_OPSET)
     parity_rows: int = Field(default=200, ge=1, le=100_000)
     parity_tolerance: float = Field(default=1e-4, gt=0)
 

@@ -18,7 +18,7 @@ from ferryline.deploy.stack.local import LocalStack
 from ferryline.model_runtime.facts import read_facts
 from ferryline.registry.catalogue import Registry
 from ferryline.registry.documents import ChannelEntry, ServedModelReport
-from ferryline.streams.kafka import ensure_topics
+from ferryline.streams.kafka import admin_client, ensure_topics
 from ferryline.streams.pipeline import Pipeline, parse_pipeline
 from tests.flink_scoring.reading import LARGEST, Output, OutputReader
 from tests.support.waiting import DEADLINE, wait_for
@@ -78,6 +78,17 @@ class ScoringJob:
     def state(self) -> str:
         return str(self.ask("")["state"])
 
+    def wait_until_running(self) -> None:
+        """Return when each task of this job runs: the job itself is called running as soon as it is begun."""
+
+        def runs() -> bool:
+            vertices = self.ask("")["vertices"]
+            return bool(vertices) and all(
+                vertex["tasks"]["RUNNING"] == vertex["parallelism"] for vertex in vertices
+            )
+
+        wait_for(runs, "all tasks to run", pause=0.1)
+
     def restarts(self) -> int:
         """How often the job was restored after a fault."""
         exceptions = self.ask("/exceptions").get("exceptionHistory", {})
@@ -128,7 +139,8 @@ class ScoringJob:
     # --- checkpoints --------------------------------------------------------------------------------
 
     def trigger_checkpoint(self) -> str:
-        """Begin a checkpoint now; the name to ask its outcome by."""
+        """Begin a checkpoint, once there is a task for each part of it; the name to ask its outcome by."""
+        self.wait_until_running()
         path = f"{self._rest}/jobs/{self.job_id}/checkpoints"
         answer = httpx.post(path, json={"checkpointType": "CONFIGURED"}, timeout=DEADLINE)
         return str(answer.raise_for_status().json()["request-id"])
@@ -190,6 +202,11 @@ class ScoringJob:
     def create_source(self, partitions: int = 1) -> None:
         roomy = {"max.message.bytes": str(LARGEST)}
         ensure_topics(self.kafka, {self.pipeline.source.topic: partitions}, roomy)
+
+    def add_partitions(self, count: int) -> None:
+        """Give the source topic so many partitions in all."""
+        with admin_client(self.kafka) as client:
+            client.create_partitions({self.pipeline.source.topic: count})
 
     def send(
         self,

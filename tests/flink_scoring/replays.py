@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import subprocess
 import threading
@@ -41,10 +42,24 @@ class Sent:
 
 @contextlib.contextmanager
 def feeding(
-    job: ScoringJob, rate: float = 100.0, *, name: str = "record", poison_every: int | None = None
+    job: ScoringJob,
+    rate: float = 100.0,
+    *,
+    name: str = "record",
+    poison_every: int | None = None,
+    partitions: Sequence[int] = (),
 ) -> Iterator[Sent]:
-    """Sends records called `name` and a number until the block ends; all are there afterwards."""
+    """Sends records called `name` and a number until the block ends; all are there afterwards.
+
+    Args:
+        job: whose source topic they go to.
+        rate: records a second.
+        name: begins their keys.
+        poison_every: one of so many cannot be scored.
+        partitions: take turns; without any the key decides.
+    """
     sent, stop = Sent(), threading.Event()
+    turns = itertools.cycle(partitions or [None])
     futures: list[tuple[bytes, Any]] = []
     failures: list[BaseException] = []
 
@@ -52,10 +67,8 @@ def feeding(
         try:
             with job.producing() as producer:
                 for key, value in _records(sent, stop, rate, name, poison_every):
-                    futures.append((key, producer.send(job.pipeline.source.topic, key=key, value=value)))
-            for key, future in futures:
-                found = future.get(timeout=DEADLINE)
-                sent.places[key] = (found.partition, found.offset)
+                    futures.append((key, _send(producer, job, key, value, next(turns))))
+            _note_places(sent, futures)
         except BaseException as error:  # noqa: BLE001 - told where the test waits
             failures.append(error)
 
@@ -68,6 +81,25 @@ def feeding(
         thread.join(DEADLINE)
     assert not failures, failures
     assert len(sent) == len(futures)
+
+
+def send_to(job: ScoringJob, partition: int, count: int, *, name: str) -> Sent:
+    """Send so many records called `name` and a number to one partition."""
+    sent = Sent()
+    with job.producing() as producer:
+        keys = [f"{name}-{number}".encode() for number in range(count)]
+        _note_places(sent, [(key, _send(producer, job, key, digit(1), partition)) for key in keys])
+    return sent
+
+
+def _send(producer: Any, job: ScoringJob, key: bytes, value: bytes, partition: int | None) -> Any:
+    return producer.send(job.pipeline.source.topic, key=key, value=value, partition=partition)
+
+
+def _note_places(sent: Sent, futures: Sequence[tuple[bytes, Any]]) -> None:
+    for key, future in futures:
+        found = future.get(timeout=DEADLINE)
+        sent.places[key] = (found.partition, found.offset)
 
 
 def _records(
@@ -145,7 +177,12 @@ def wait_for_outputs(job: ScoringJob, count: int) -> None:
 
 
 def stop_with_savepoint(job: ScoringJob) -> str:
-    """`flink stop`, as a person types it; where the savepoint lies."""
+    """`flink stop`, as a person types it once each task runs; where the savepoint lies.
+
+    A record scored by a new generation tells nothing of them: the tasks of a job whose job manager was killed
+    score on for a while.
+    """
+    job.wait_until_running()
     command, environ = job.stack.flink_command("stop", job.job_id)
     result = subprocess.run(
         command, env=environ, capture_output=True, text=True, timeout=DEADLINE, check=False

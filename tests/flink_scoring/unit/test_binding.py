@@ -158,9 +158,22 @@ def test_an_answer_of_no_use_is_an_error(outputs: dict[str, Any], why: str) -> N
         predict(facts(), NUMBERS, **outputs)
 
 
-def test_a_probability_that_is_no_number_names_no_class() -> None:
-    with pytest.raises(ValueError, match="no number"):
-        predict(facts(outputs=[PROBABILITY]), NUMBERS, p=[[np.nan, 0, 0], [1, 0, 0]])
+@pytest.mark.parametrize("outputs", [[PROBABILITY], [LABEL, PROBABILITY]])
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_finite_number_is_an_error_with_a_label_beside_it_too(
+    outputs: list[TensorSpec], score: float
+) -> None:
+    with pytest.raises(ValueError, match="no finite number as 'p'"):
+        predict(facts(outputs=outputs), NUMBERS, label=[0, 0], p=[[score, 0, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_number_beyond_the_models_floats_is_fed_as_the_largest_of_them(dtype: Any) -> None:
+    spec = TensorSpec(name="x", dtype=dtype, shape=(-1, 3))
+    session = Answers(label=[0], p=np.eye(3)[:1])
+    ModelBinding(facts([spec]), NUMBERS).predict(session, np.array([[1e39, -1e300, 2.5]]))  # type: ignore[arg-type]
+    largest = float(np.finfo(dtype).max)
+    assert session.fed["x"].tolist() == [[min(1e39, largest), max(-1e300, -largest), 2.5]]
 
 
 def test_a_real_file_fits(constant_model: Callable[..., bytes], tmp_path: Path) -> None:

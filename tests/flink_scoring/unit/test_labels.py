@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ferryline.flink_scoring.labelling.statements import accuracy_insert, label_statements
 from ferryline.flink_scoring.labelling.verdicts import LabelJudge, LabelOutcome
-from ferryline.flink_scoring.options import Guarantee, JobOptions, Start
+from ferryline.flink_scoring.options import Guarantee, JobOptions
+from ferryline.flink_scoring.positions import StartPositions
 from ferryline.registry.errors import UsageError
 from ferryline.streams.pipeline import Pipeline, parse_pipeline
 
@@ -34,6 +35,12 @@ topic = "out"
 topic = "truth"
 {more}
 """
+
+
+STARTS = {
+    topic: StartPositions(topic, "p-scoring-labels", offsets, frozenset(), {})
+    for topic, offsets in {"truth": {0: 3}, "out": {0: 70, 1: 0}}.items()
+}
 
 
 def pipeline(classes: str = "[0, 1, 2]", more: str = "") -> Pipeline:
@@ -105,33 +112,33 @@ def test_no_message_can_raise(message: bytes) -> None:
 
 
 def test_a_label_is_joined_to_predictions_of_the_time_before_it_and_waits_a_while_for_late_ones() -> None:
-    joined = label_statements(options(pipeline=pipeline(more="within_seconds = 93784.5")))[3]
+    joined = label_statements(options(pipeline=pipeline(more="within_seconds = 93784.5")), STARTS)[3]
     assert "l.`timestamp` - INTERVAL '1 02:03:04.500' DAY(3) TO SECOND(3)" in joined
     assert "l.`timestamp` + INTERVAL '0 00:01:00.000' DAY(3) TO SECOND(3)" in joined
     assert "LEFT JOIN" in joined, "labels without a prediction would not be counted"
 
 
 def test_what_names_no_generation_is_no_prediction() -> None:
-    joined = label_statements(options())[3]
+    joined = label_statements(options(), STARTS)[3]
     assert re.search(r"FROM ferry_predictions\s+WHERE model.generation IS NOT NULL\s+\) AS p", joined)
 
 
 def test_both_sides_are_read_committed_by_a_group_of_their_own() -> None:
-    labels, predictions, *_ = map(settings_of, label_statements(options()))
+    labels, predictions, *_ = map(settings_of, label_statements(options(), STARTS))
     for side, topic in ((labels, "truth"), (predictions, "out")):
         assert side["topic"] == topic
         assert side["properties.isolation.level"] == "read_committed"
         assert side["properties.group.id"] == "p-scoring-labels"
-        assert side["scan.startup.mode"] == "group-offsets"
-    latest = settings_of(label_statements(options(start=Start.LATEST))[0])
-    assert latest["scan.startup.mode"] == "latest-offset"
+        assert side["scan.startup.mode"] == "specific-offsets"
+    assert labels["scan.startup.specific-offsets"] == "partition:0,offset:3"
+    assert predictions["scan.startup.specific-offsets"] == "partition:0,offset:70;partition:1,offset:0"
 
 
 def test_accuracy_is_written_as_surely_as_scores_under_a_prefix_of_its_own() -> None:
-    sink = settings_of(label_statements(options())[2])
+    sink = settings_of(label_statements(options(), STARTS)[2])
     assert (sink["topic"], sink["sink.transactional-id-prefix"]) == ("out.accuracy", "p-scoring-labels")
     assert sink["sink.delivery-guarantee"] == "exactly-once"
-    loose = settings_of(label_statements(options(guarantee=Guarantee.AT_LEAST_ONCE))[2])
+    loose = settings_of(label_statements(options(guarantee=Guarantee.AT_LEAST_ONCE), STARTS)[2])
     assert not [name for name in loose if "transaction" in name]
 
 
@@ -144,10 +151,10 @@ def test_labels_belong_to_a_pipeline_that_scores_and_to_topics_apart() -> None:
     text = PIPELINE.format(classes="[0, 1]", more="")
     with pytest.raises(UsageError, match=r"\[scoring\] is needed too"):
         parse_pipeline(text.replace('[scoring]\ntopic = "out"', ""), where="p.toml")
-    for topic in ("t", "out", "out.dlq", "out.accuracy"):
-        with pytest.raises(UsageError, match="must all differ"):
+    for topic in ("t", "out", "out.dlq", "out.dlq.replays", "out.accuracy"):
+        with pytest.raises(UsageError, match=rf"labels\.\w+ are one topic, {topic}; each needs its own"):
             parse_pipeline(text.replace('"truth"', f'"{topic}"'), where="p.toml")
-    with pytest.raises(UsageError, match="must all differ"):
+    with pytest.raises(UsageError, match=r"scoring\.topic and labels\.accuracy are one topic, out"):
         pipeline(more='accuracy = "out"')
 
 

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ferryline.flink_scoring.job import app
-from ferryline.flink_scoring.options import Guarantee, Start, require_process_mode, resolve_options
+from ferryline.flink_scoring.options import Guarantee, require_process_mode, resolve_options
+from ferryline.flink_scoring.positions import Start
 from ferryline.registry.errors import UsageError
 
 

@@ -119,6 +119,38 @@ def test_a_row_the_model_cannot_take_does_not_spoil_the_others(
     assert scored_at(batch, 1).scores is None
 
 
+class NanAbove:
+    """A session whose scores are NaN where the first feature is above a limit.
+
+    Attributes:
+        runs: how often it was asked.
+    """
+
+    def __init__(self, session: Any, limit: int) -> None:
+        self.runs = 0
+        self._session, self._limit = session, limit
+
+    def run(self, feeds: Any, outputs: Any = None) -> dict[str, Any]:
+        self.runs += 1
+        answers: dict[str, Any] = self._session.run(feeds, outputs)
+        answers["probabilities"][feeds["x"][:, 0] > self._limit] = np.nan
+        return answers
+
+
+def test_scores_that_are_no_numbers_are_never_written_and_are_found_in_few_runs(
+    scorer: Scorer, serve: Serve, constant_model: MakeModel
+) -> None:
+    served = serve(constant_model(3))
+    session = NanAbove(served.session, 9)
+    values = [record(x=[12 if number == 700 else 4] + [0] * 63) for number in range(1000)]
+    batch = scorer.score(values, dataclasses.replace(served, session=session))  # type: ignore[arg-type]
+    assert [place for place, reason in enumerate(batch.reasons) if reason] == [700]
+    assert batch.reasons[700] == INFERENCE_FAILED
+    assert batch.details[700] == "the model gave no finite number as 'probabilities'"
+    assert not any(b"null" in value for value in batch.scored if value)
+    assert session.runs <= 21
+
+
 def test_a_value_larger_than_the_dead_letter_topic_takes_is_left_where_it_is(
     pipeline: Pipeline, serve: Serve, constant_model: MakeModel
 ) -> None:
@@ -169,6 +201,20 @@ def test_boolean_classes_and_the_time_of_kafka(
     assert scored.actual is True
     assert scored.correct is True
     assert scored.event_time == times[2]
+
+
+def test_a_number_beyond_the_models_floats_is_scored_as_the_largest_of_them(
+    serve: Serve, constant_model: MakeModel
+) -> None:
+    scorer = Scorer(parse_pipeline(PHISHING, where="here"), largest_dead_value=ROOMY)
+    served = serve(constant_model(1, width=2, classes=(False, True)), "phishing")
+    times = [datetime(2026, 1, 1, tzinfo=UTC)] * 2
+    batch = scorer.score(
+        [b'{"x": {"https": 1e39, "popup": -1e300}}', b'{"x": {"https": 1, "popup": 0}}'], served, times
+    )
+    beyond, plain = (scored_at(batch, place) for place in (0, 1))
+    assert beyond.prediction is plain.prediction is True
+    assert beyond.scores == plain.scores
 
 
 def test_a_kafka_timestamp_beyond_the_calendar_kills_its_record_and_no_other(

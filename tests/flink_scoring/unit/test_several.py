@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ferryline.flink_scoring.options import JobOptions
+from ferryline.flink_scoring.positions import StartPositions
 from ferryline.flink_scoring.several import job_name, tell_apart, whole_job
 from ferryline.flink_scoring.statements import insert_statement, sink_table, source_table
 from ferryline.flink_scoring.topics import OutputLimits
@@ -29,7 +30,12 @@ def test_a_job_of_one_keeps_its_name_and_its_tables_plain_ones(digits_pipeline: 
 def test_several_have_tables_groups_and_transactions_of_their_own(digits_pipeline: MakePipeline) -> None:
     every = tell_apart([job_options(digits_pipeline(name)) for name in ("digits", "digits-b")])
     assert job_name(every) == "digits+digits-b-scoring"
-    sources = [source_table(options) for options in every]
+    sources = [
+        source_table(
+            options, StartPositions(options.pipeline.source.topic, options.name, {}, frozenset(), {})
+        )
+        for options in every
+    ]
     assert "TABLE ferry_source_digits (" in sources[0]
     assert "TABLE ferry_source_digits_b (" in sources[1]
     assert ["'digits-scoring'" in sources[0], "'digits-b-scoring'" in sources[1]] == [True, True]

@@ -37,6 +37,7 @@ def test_the_client_begins_with_the_functions_and_what_python_functions_need() -
     script = init_script(PLAN, {})
     assert f"SET 'python.client.executable' = '{sys.executable}';\n" in script
     assert "SET 'python.fn-execution.arrow.batch.size' = '10000';\n" in script
+    assert "SET 'table.optimizer.non-deterministic-update.strategy' = 'TRY_RESOLVE';\n" in script
     creates = [line for line in script.splitlines() if line.startswith("CREATE")]
     assert creates == [
         f"CREATE TEMPORARY SYSTEM FUNCTION `{name}` "

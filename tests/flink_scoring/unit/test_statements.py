@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from ferryline.flink_scoring.options import TRANSACTION_SECONDS, Guarantee, JobOptions, Start
+from ferryline.flink_scoring.options import TRANSACTION_SECONDS, Guarantee, JobOptions
+from ferryline.flink_scoring.positions import StartPositions
 from ferryline.flink_scoring.statements import insert_statement, job_settings, sink_table, source_table
 from ferryline.flink_scoring.topics import LETTER_OVERHEAD, OutputLimits
 from ferryline.streams.pipeline import Pipeline, Replay
 
 BROKER_MAXIMUM = 15 * 60
 LIMITS = OutputLimits(largest_message=8_000_000)
+START = StartPositions("digits.in", "digits-scoring", {1: 7, 0: 40}, frozenset(), {})
 
 
 @pytest.fixture
@@ -50,17 +52,11 @@ def test_the_producer_refuses_nothing_that_the_dead_letter_topic_takes(options: 
     assert OutputLimits(1000).largest_dead_value == 500
 
 
-@pytest.mark.parametrize(
-    ("start", "mode"),
-    [
-        (Start.COMMITTED, "group-offsets"),
-        (Start.EARLIEST, "earliest-offset"),
-        (Start.LATEST, "latest-offset"),
-    ],
-)
-def test_where_the_job_begins(options: JobOptions, start: Start, mode: str) -> None:
-    source = settings_of(source_table(replace(options, start=start)))
-    assert source["scan.startup.mode"] == mode
+def test_the_source_begins_where_it_was_told(options: JobOptions) -> None:
+    source = settings_of(source_table(options, START))
+    assert source["topic"] == "digits.in"
+    assert source["scan.startup.mode"] == "specific-offsets"
+    assert source["scan.startup.specific-offsets"] == "partition:0,offset:40;partition:1,offset:7"
     assert source["properties.auto.offset.reset"] == "earliest"
     assert source["properties.group.id"] == "digits-scoring"
 
@@ -80,7 +76,7 @@ def test_places_are_passed_only_where_replays_are_scored_by_the_same(options: Jo
 
 
 def test_a_quote_in_an_address_stays_inside_its_literal(options: JobOptions) -> None:
-    assert "'bro''ker:9092'" in source_table(replace(options, kafka="bro'ker:9092"))
+    assert "'bro''ker:9092'" in source_table(replace(options, kafka="bro'ker:9092"), START)
 
 
 def test_the_settings_of_the_job(options: JobOptions) -> None:

@@ -30,6 +30,11 @@ classes = [0, 1]
 """
 
 
+def scoring(topic: str, dead_letters: str) -> tuple[str, str]:
+    table = f'[scoring]\ntopic = "{topic}"\ndead_letters = "{dead_letters}"\n'
+    return "[pipeline]", f"{table}[pipeline]"
+
+
 def test_the_digits_example_says_what_the_design_says() -> None:
     pipeline = load_pipeline(EXAMPLES / "digits.toml")
     assert (pipeline.name, pipeline.model, pipeline.channel) == ("digits", "digits", "production")
@@ -74,9 +79,19 @@ def test_all_but_source_and_names_has_defaults() -> None:
         (("classes = [0, 1]", "classes = [1, 1]"), "a class occurs twice"),
         (("classes = [0, 1]", "classes = [1, 0]"), r"ascending order, as scores are: \[0, 1\]"),
         (('kind = "array"\nsize = 2', 'kind = "object"\nnames = ["a", "a"]'), "a name occurs twice"),
-        (("[pipeline]", '[scoring]\ntopic = "t"\n[pipeline]'), "write into the topic it reads"),
+        (("classes = [0, 1]", f"classes = [0, {2**63}]"), f"label: the class {2**63} is beyond the 64 bits"),
+        (("classes = [0, 1]", f"classes = [{-(2**63) - 1}, 0]"), "is beyond the 64 bits"),
+        (("[pipeline]", "[export]\nopset = 99\n[pipeline]"), r"export\.opset: .*equal to 22 \(it is 99\)"),
+        (('topic = "t"', 'topic = ".."'), r"source\.topic: no topic of Kafka's may be called so"),
+        (("[pipeline]", '[scoring]\ntopic = "t"\n[pipeline]'), "source.topic and scoring.topic are one"),
+        (scoring("o", "o"), "scoring.topic and scoring.dead_letters are one topic, o"),
+        (scoring("o", "t"), "source.topic and scoring.dead_letters are one topic, t"),
+        (scoring("d.replays", "d"), "scoring.topic and the ledger of replays are one topic, d.replays"),
+        (scoring("a_b", "a.b"), r"scoring.topic and scoring.dead_letters are one topic, a\.b"),
+        (scoring("o", "d" * 245), r"the ledger of replays would be topic d+\.replays, longer than the 249"),
         (("[pipeline]", "[promotion]\nmode = 'often'\n[pipeline]"), r"promotion\.mode"),
         (("[pipeline]", "[pipeline"), "is not TOML"),
+        (("size = 2", f"size = {'9' * 5000}"), "is not TOML"),
     ],
 )
 def test_a_fault_is_named_by_file_and_key(change: tuple[str, str], message: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from ferryline.registry.errors import UsageError
 from ferryline.streams.decoded import DecodedBatch
@@ -315,6 +316,60 @@ def test_a_format_that_does_not_fit_is_named(tmp_path: Path, text: str, said: st
     (tmp_path / "int.avsc").write_text('"int"')
     with pytest.raises(UsageError, match=said):
         load_pipeline(written(tmp_path, text))
+
+
+PAGE = {
+    "type": "record",
+    "name": "Page",
+    "fields": [
+        {
+            "name": "x",
+            "type": ["null", {"type": "record", "name": "Facts", "fields": [
+                {"name": "https", "type": "int"},
+                {"name": "title", "type": "string"},
+                {"name": "seen", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+            ]}],
+        },
+        {"name": "again", "type": "Facts"},
+        {"name": "counts", "type": {"type": "map", "values": ["null", "double"]}},
+        {"name": "words", "type": {"type": "map", "values": "string"}},
+        {"name": "tags", "type": {"type": "array", "items": "string"}},
+        {"name": "pixels", "type": {"type": "array", "items": "float"}},
+    ],
+}  # fmt: skip
+
+
+def of_page(features: dict[str, object]) -> SourceSpec:
+    label = {"field": "y", "classes": [0, 1]}
+    return SourceSpec.model_validate(
+        {"topic": "t", "format": "avro", "schema": json.dumps(PAGE), "features": features, "label": label}
+    )
+
+
+@pytest.mark.parametrize("field", ["x", "again", "counts"])
+def test_named_features_may_be_a_record_or_a_map_of_avro(field: str) -> None:
+    assert of_page({"kind": "object", "field": field, "names": ["https"]}).features.width == 1
+    assert of_page({"kind": "array", "field": "pixels", "size": 9}).features.width == 9
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ({"field": "x", "names": ["https", "popup"]}, "'x' has no field 'popup', its fields are https,"),
+        ({"field": "again", "names": ["popup"]}, "'again' has no field 'popup'"),
+        ({"field": "x", "names": ["https", "title"]}, r"'x\.title' is no number"),
+        ({"field": "x", "names": ["seen"]}, r"'x\.seen' is no number"),
+        ({"field": "words", "names": ["https"]}, "'words' is neither a record nor a map of numbers"),
+        ({"field": "pixels", "names": ["https"]}, "'pixels' is neither a record nor a map of numbers"),
+        ({"field": "tags", "size": 3}, "'tags' is no array of numbers"),
+        ({"field": "x", "size": 3}, "'x' is no array of numbers"),
+        ({"field": "gone", "size": 3}, "the schema has no field 'gone', its fields are x, again"),
+    ],
+)
+def test_features_that_no_record_of_the_schema_has_are_named(features: dict[str, object], said: str) -> None:
+    kind = "object" if "names" in features else "array"
+    with pytest.raises(ValidationError, match=said):
+        of_page({"kind": kind, **features})
 
 
 def test_named_features_are_no_tensor(tmp_path: Path) -> None:

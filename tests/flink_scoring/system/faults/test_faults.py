@@ -20,6 +20,7 @@ from tests.flink_scoring.replays import (
     feeding,
     require_all_once,
     require_one_generation_per_record,
+    send_to,
     stop_with_savepoint,
     wait_for_outputs,
     wait_until_scored_by,
@@ -33,7 +34,9 @@ MakeModel = Callable[..., bytes]
 
 @pytest.fixture
 def job(fault_stack: LocalStack, pipeline_text: Callable[[str], str], tmp_path: Path) -> Iterator[ScoringJob]:
-    made = make_job(fault_stack, pipeline_text(f"faults-{uuid.uuid4().hex[:8]}"), tmp_path)
+    text = pipeline_text(f"faults-{uuid.uuid4().hex[:8]}")
+    latest = text.replace("[source]", '[source]\nstart = "latest"')  # a fault must not choose it again
+    made = make_job(fault_stack, latest, tmp_path)
     yield made
     made.end()
 
@@ -129,12 +132,14 @@ def _unrecorded(job: ScoringJob) -> float:
 def test_one_command_brings_a_job_back_from_its_checkpoint_and_from_its_savepoint(
     job: ScoringJob, constant_model: MakeModel
 ) -> None:
-    job.create_source(partitions=2)
+    job.create_source(partitions=3)
     entries = [job.promote(constant_model(1))]
     job.submit("--parallelism", "1", "--restore", "newest")  # nothing to restore yet: it begins anew
-    with feeding(job) as sent:
+    late = Sent()
+    with feeding(job, partitions=(0, 1)) as sent:
         job.read(lambda output: len(output.seen) > 100)
         job.stack.kill_part("jobmanager")
+        late.add(send_to(job, 2, 10, name="idle"))  # a partition that nothing was read from so far
         entries.append(job.promote(constant_model(2)))
         job.stack.start_part("jobmanager")
         job.submit("--parallelism", "1", "--restore", "newest")
@@ -147,10 +152,13 @@ def test_one_command_brings_a_job_back_from_its_checkpoint_and_from_its_savepoin
         committed, written = job.reader().read_to_end().seen, every_answer(job)
         saved = {key: len(written[key]) for key in committed}
         assert len(saved) > 100
+        job.add_partitions(4)
+        late.add(send_to(job, 3, 10, name="added"))
         entries.append(job.promote(constant_model(3)))
         job.submit("--parallelism", "2", "--restore", "newest")
         wait_until_scored_by(job, entries[-1].generation)
         assert job.restored_from() == savepoint
+    sent.add(late)
     output = job.read_all(len(sent))
     require_all_once(output, sent, entries)
     written = every_answer(job)

@@ -1,0 +1,91 @@
+"""A broker that is asked where a job begins: its answers are a list here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    NoError,
+)
+
+from ferryline.flink_scoring import preparing
+from ferryline.flink_scoring.positions import StartPositions
+from ferryline.flink_scoring.preparing import keep_positions
+from ferryline.streams.errors import BrokerUnreachableError
+
+STARTS = [
+    StartPositions("t", "g", {0: 7, 1: 40}, frozenset({1}), {}),
+    StartPositions("u", "g", {0: 9}, frozenset(), {}),
+]
+
+
+class Broker:
+    """Answers as it was told, in turn; an error class is a partition's answer, an error is raised."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.committed: dict[str, int] = {}
+
+    @contextmanager
+    def client(self, bootstrap: str) -> Iterator[Broker]:
+        try:
+            yield self
+        except KafkaError as error:
+            raise BrokerUnreachableError(bootstrap) from error
+
+    def alter_group_offsets(
+        self, group: str, offsets: dict[TopicPartition, Any]
+    ) -> dict[TopicPartition, Any]:
+        answer = self.answers.pop(0)
+        if isinstance(answer, KafkaError):
+            raise answer
+        if answer is NoError:
+            self.committed |= {
+                f"{group} {part.topic}-{part.partition}": at.offset for part, at in offsets.items()
+            }
+        return dict.fromkeys(offsets, answer)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def answering(*answers: Any) -> Broker:
+        broker = Broker(*answers)
+        monkeypatch.setattr(preparing, "admin_client", broker.client)
+        return broker
+
+    monkeypatch.setattr(preparing, "_PAUSE", 0)
+    return answering
+
+
+def test_only_what_the_group_has_no_offset_of_is_committed(asked: Any) -> None:
+    broker = asked(NoError)
+    keep_positions("broker:9092", STARTS)
+    assert broker.committed == {"g t-1": 40}
+
+
+def test_a_broker_that_has_just_started_is_asked_again(asked: Any) -> None:
+    broker = asked(CoordinatorNotAvailableError(), CoordinatorLoadInProgressError, NoError)
+    keep_positions("broker:9092", STARTS)
+    assert broker.committed == {"g t-1": 40}
+
+
+def test_a_broker_that_is_never_ready_is_given_up(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "_PATIENCE", -1)
+    asked(CoordinatorNotAvailableError())
+    with pytest.raises(BrokerUnreachableError):
+        keep_positions("broker:9092", STARTS)
+
+
+def test_a_job_that_may_not_commit_is_submitted_all_the_same(asked: Any) -> None:
+    broker = asked(GroupAuthorizationFailedError)
+    keep_positions("broker:9092", STARTS)
+    assert not broker.committed
+    assert not broker.answers
