@@ -12,6 +12,7 @@ from sklearn.base import ClassifierMixin
 
 from ferryline.model_runtime.facts import CLASSES_PROPERTY, ROLE_PROPERTY
 from ferryline.registry.documents import Label, Role
+from ferryline.registry.error_kinds import is_exhaustion
 from ferryline.registry.errors import RefusedError
 
 Precision = Literal["float32", "float64"]
@@ -51,6 +52,8 @@ def export_onnx(
             target_opset={"": opset, "ai.onnx.ml": _ML_OPSET},
         )
     except (RuntimeError, ValueError, NotImplementedError) as error:
+        if is_exhaustion(str(error)):  # says nothing about the estimator
+            raise
         raise RefusedError(
             "export", f"skl2onnx cannot convert it: {error}", "Check [export] opset in the pipeline file"
         ) from error

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline as SklearnPipeline
 
 from ferryline.model_runtime.session import Array, OnnxSession
 from ferryline.registry.documents import GoldenRows, ParityReport
+from ferryline.registry.error_kinds import is_exhaustion
 from ferryline.registry.errors import RefusedError
 from ferryline.trainer.export import INPUT, LABEL, PROBABILITIES, Precision
 from ferryline.trainer.ring import Rows
@@ -106,13 +107,14 @@ def _run(session: OnnxSession, rows: Array, precision: Precision) -> dict[str, A
     try:
         return session.run({INPUT: _cast(rows, precision)}, [LABEL, PROBABILITIES])
     except ValueError as error:
+        if is_exhaustion(str(error)):  # says nothing about the file
+            raise
         raise RefusedError(GATE, str(error), _REMEDY) from error
 
 
 def _cast(rows: Array, precision: Precision) -> Array:
-    with np.errstate(
-        over="ignore"
-    ):  # what float32 cannot hold becomes infinite, and is found where it matters
+    # what float32 cannot hold becomes infinite, and is found where it matters
+    with np.errstate(over="ignore"):
         cast: Array = rows.astype(precision)
     return cast
 

@@ -9,6 +9,7 @@ from river.datasets import Phishing
 from ferryline.model_runtime.facts import read_facts
 from ferryline.model_runtime.golden import check_golden_rows
 from ferryline.registry.documents import GoldenRows, Role
+from ferryline.registry.error_kinds import ErrorKind, kind_of
 from ferryline.registry.errors import RefusedError
 from ferryline.streams.pipeline import ArrayFeatures, ExportSpec, LabelSpec, Pipeline
 from ferryline.trainer import candidate as candidate_module
@@ -235,6 +236,21 @@ def test_where_no_row_is_finite_the_reason_is_told(trained: Training) -> None:
     with pytest.raises(RefusedError, match=r"infinite in float32.*minimum and a maximum") as caught:
         golden_rows(session, rows, precision="float32", tolerance=1e-4)
     assert caught.value.gate == "parity"
+
+
+@pytest.mark.parametrize(
+    "where", ["ferryline.trainer.export.convert_sklearn", "ferryline.trainer.parity.OnnxSession.run"]
+)
+def test_want_of_memory_says_nothing_about_a_candidate(
+    trained: Training, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("std::bad_alloc")
+
+    monkeypatch.setattr(where, fail)
+    with pytest.raises(ValueError, match="bad_alloc") as raised:
+        export_candidate(trained)
+    assert kind_of(raised.value) is ErrorKind.TRANSIENT
 
 
 def test_an_opset_that_skl2onnx_does_not_know_is_refused(trained: Training) -> None:
