@@ -254,7 +254,7 @@ def test_want_of_memory_says_nothing_about_a_candidate(
 
 
 def test_an_opset_that_skl2onnx_does_not_know_is_refused(trained: Training) -> None:
-    export = ExportSpec(opset=99)
+    export = ExportSpec.model_construct(opset=99)  # a pipeline file with it is refused
     strange = Training(trained.pipeline.model_copy(update={"export": export}))
     strange.restore(trained.progress, trained.arrays())
     with pytest.raises(RefusedError, match="opset") as caught:
