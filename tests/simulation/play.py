@@ -1,0 +1,70 @@
+"""Plays histories: from a seed or a script to the invariants that it breaks."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.simulation.judge import Breach, Invariant
+from tests.simulation.script import Script, script_of, shrink
+from tests.simulation.substitutes import Here
+from tests.simulation.world import World
+
+CALM = 70.0
+"""Seconds, beside four polls and the jitter, within which everyone has come to the head: the longest pause
+of a retry, and the time between two looks at a whole log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A history that breaks invariants."""
+
+    seed: int
+    script: Script
+    breaches: tuple[Breach, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([f"seed {self.seed}: {self.script}", *(f"!{breach}" for breach in self.breaches)])
+
+
+def play(script: Script) -> list[Breach]:
+    """Let a history happen; to be called within `simulated()`."""
+    folder = Path(tempfile.mkdtemp(dir=_memory(), prefix="simulation-"))
+    world = World(script, folder)
+    Here.begin(world.kernel, world.facts)
+    try:
+        world.prepare()
+        world.kernel.run_until(script.end)
+        world.calm()
+        world.kernel.run_until(script.end + CALM + 4 * script.poll + script.jitter)
+        return world.judge.ended()
+    finally:
+        world.kernel.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def failures(seeds: Iterable[int]) -> Iterator[Failure]:
+    """The histories of these seeds that break something."""
+    for seed in seeds:
+        script = script_of(seed)
+        breaches = play(script)
+        if breaches:
+            yield Failure(seed, script, tuple(breaches))
+
+
+def shortest(failure: Failure, invariant: Invariant) -> Failure:
+    """The same failure of one invariant, with nothing in it that could be left out."""
+
+    def broken(script: Script) -> list[Breach]:
+        return [breach for breach in play(script) if breach.invariant is invariant]
+
+    script = shrink(failure.script, lambda smaller: bool(broken(smaller)))
+    return Failure(failure.seed, script, tuple(broken(script)))
+
+
+def _memory() -> Path | None:
+    folder = Path("/dev/shm")  # noqa: S108 - files that are as short-lived as a history
+    return folder if folder.is_dir() else None

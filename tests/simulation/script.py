@@ -1,0 +1,356 @@
+"""Scripts: what happens in a history and when, as plain data, made from a seed and cut down to what fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from tests.simulation.store import Fault, Place, Trouble
+
+VERSIONS = 6
+"""Versions there are before a history begins; the last `OTHER_CONTRACT` have another contract."""
+OTHER_CONTRACT = 2
+
+
+class Act(StrEnum):
+    """What someone does."""
+
+    PROMOTE = "promote"
+    AUTOMATIC = "promote by a program"
+    CANARY = "promote a canary"
+    ROLLBACK = "rollback"
+    ROLLBACK_TO = "rollback --to"
+    HOLD = "hold"
+    RELEASE = "release"
+    PUBLISH = "publish"
+    MANY = "many promotions by a program"
+    COLLECT = "gc"
+    START = "start a consumer"
+    KILL = "kill a consumer"
+    STOP = "stop a consumer"
+    REGRESS = "a consumer falls back"
+    TROUBLE = "trouble for a consumer"
+    SUSPEND = "suspend a consumer"
+    DAMAGE = "damage the file of a version"
+    MEND = "mend the file of a version"
+    FORGE = "put an unsigned entry"
+    UNFORGE = "take the unsigned entry out"
+    BACKUP = "make a backup"
+    RESTORE = "restore the backup"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happens.
+
+    Args:
+        at: when, in seconds.
+        act: what.
+        who: which consumer, where one is meant.
+        version: which version, where one is meant.
+        allow: with `--allow-contract-change`.
+        force: with `--force`.
+        wait: with `--wait`, for so many seconds; 0 for no wait.
+        count: how many, for many promotions.
+        skew: how far the clock of whoever does it is ahead.
+        troubles: what goes wrong with whoever does it, or with the consumer.
+    """
+
+    at: float
+    act: Act
+    who: int = 0
+    version: int = 0
+    allow: bool = False
+    force: bool = False
+    wait: float = 0.0
+    count: int = 0
+    skew: float = 0.0
+    seconds: float = 0.0
+    troubles: tuple[Trouble, ...] = ()
+
+    def __str__(self) -> str:
+        given = [
+            f"{item.name}={getattr(self, item.name)}"
+            for item in dataclasses.fields(self)[2:-1]
+            if getattr(self, item.name)
+        ]
+        troubles = [f"; {each.fault} ({each.place} {each.skip}{_seconds(each)})" for each in self.troubles]
+        return f"{self.at:8.1f} s  {self.act} {' '.join(given)}{''.join(troubles)}".rstrip()
+
+
+def _seconds(trouble: Trouble) -> str:
+    return f", {trouble.seconds:g} s" if trouble.seconds else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A whole history.
+
+    Args:
+        steps: in the order of their times.
+        poll: seconds between two polls, and between two heartbeats.
+        jitter: the longest wait before a new generation is taken up.
+        signed: whether entries are signed, and consumers remember the highest generation.
+        hosts: the machines of the consumers.
+    """
+
+    steps: tuple[Step, ...]
+    poll: float = 10.0
+    jitter: float = 0.0
+    signed: bool = False
+    hosts: tuple[str, ...] = ("a", "b")
+
+    @property
+    def end(self) -> float:
+        """When the last step is made."""
+        return max((step.at for step in self.steps), default=0.0)
+
+    def __str__(self) -> str:
+        signed = ", signed" if self.signed else ""
+        return "\n".join(
+            [
+                f"poll {self.poll:g} s, jitter {self.jitter:g} s{signed}, hosts {self.hosts}",
+                *map(str, self.steps),
+            ]
+        )
+
+
+# --- from a seed --------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Profile:
+    """What is likely in a history: weights of acts, and of troubles of consumers and of operators."""
+
+    acts: dict[Act, int]
+    consumer_troubles: tuple[tuple[Fault, Place], ...] = ()
+    operator_troubles: tuple[tuple[Fault, Place], ...] = ()
+    gap: tuple[float, ...] = (0.5, 4.0, 15.0, 40.0)
+    poll: float = 10.0
+    jitter: tuple[float, ...] = (0.0,)
+    signed: bool = False
+    hosts: tuple[tuple[str, ...], ...] = (("a", "b"), ("a",), ("a", "b", "c"))
+    skews: tuple[float, ...] = (0.0,)
+    troubled: float = 0.35
+    steps: tuple[int, int] = (5, 12)
+    late: tuple[float, ...] = (0.0,)
+    versions: Sequence[int] = field(default_factory=lambda: range(1, VERSIONS + 1))
+
+
+_PODS = "scoring-of-handwritten-digits-production-7c9d8f6b5-"
+"""The beginning of the names of one deployment's pods, longer than what heartbeats take of a host's name."""
+
+_STORE = (
+    (Fault.LOST_REQUEST, Place.ANY),
+    (Fault.LOST_ANSWER, Place.WRITE),
+    (Fault.LOST_ANSWER, Place.ANY),
+    (Fault.DENIED, Place.ANY),
+    (Fault.LOST_REQUEST, Place.ENTRY),
+)
+_MISSING = (
+    (Fault.MISSING, Place.MANIFEST),
+    (Fault.MISSING, Place.BLOB),
+    (Fault.MISSING, Place.ENTRY),
+)
+_LOCAL = (
+    (Fault.NO_FILES, Place.LOAD),
+    (Fault.NO_MEMORY, Place.LOAD),
+    (Fault.NO_MEMORY, Place.RUN),
+    (Fault.SIGKILL, Place.JUDGE),
+)
+_TIMES = ((Fault.SLOW, Place.LOAD), (Fault.SLOW, Place.ANY), (Fault.SUSPEND, Place.ANY))
+_DEATHS = ((Fault.KILL, Place.ANY), (Fault.KILL_AFTER, Place.ANY), (Fault.KILL, Place.WRITE))
+
+_CHANGES = {Act.PROMOTE: 6, Act.ROLLBACK: 3, Act.HOLD: 1, Act.RELEASE: 1, Act.AUTOMATIC: 2}
+_LIVES = {Act.START: 2, Act.KILL: 1, Act.STOP: 1}
+
+_PROFILES: tuple[_Profile, ...] = (
+    _Profile(  # faults of the moment
+        {**_CHANGES, **_LIVES, Act.TROUBLE: 6, Act.SUSPEND: 1},
+        (*_STORE, *_MISSING, *_LOCAL, *_TIMES, *_DEATHS),
+        (*_STORE, *_MISSING, *_DEATHS),
+        versions=range(1, 5),
+    ),
+    _Profile(  # contracts
+        {
+            **_CHANGES, **_LIVES, Act.REGRESS: 4, Act.DAMAGE: 3, Act.MEND: 1, Act.ROLLBACK_TO: 2,
+            Act.TROUBLE: 1, Act.CANARY: 1,
+        },
+        (*_STORE, *_MISSING[:1]),
+        _MISSING,
+        troubled=0.15,
+    ),  # fmt: skip
+    _Profile(  # ways back
+        {
+            **_CHANGES, **_LIVES, Act.ROLLBACK: 5, Act.ROLLBACK_TO: 4, Act.CANARY: 4, Act.REGRESS: 3, Act.DAMAGE: 1,
+        },
+        jitter=(0.0, 0.0, 60.0),
+        versions=range(1, 5),
+    ),  # fmt: skip
+    _Profile(  # waiting
+        {**_CHANGES, **_LIVES, Act.BACKUP: 3, Act.RESTORE: 3, Act.SUSPEND: 1, Act.TROUBLE: 2},
+        (*_STORE, *_TIMES, (Fault.LOST_REQUEST, Place.HEARTBEAT)),
+        _STORE,
+        hosts=(("a", "b"), ("a", "b", "c"), (f"{_PODS}x2x4z", f"{_PODS}9q8rt")),
+        skews=(0.0, 0.0, -300.0, 300.0),
+        late=(0.0, 50.0, 50.0),
+        versions=range(1, 5),
+    ),
+    _Profile(  # signatures
+        {**_CHANGES, **_LIVES, Act.FORGE: 4, Act.UNFORGE: 4, Act.TROUBLE: 1, Act.CANARY: 1},
+        _STORE,
+        signed=True,
+        troubled=0.1,
+        versions=range(1, 5),
+    ),
+    _Profile(  # far behind
+        {**_CHANGES, Act.MANY: 4, Act.TROUBLE: 5, Act.SUSPEND: 2, Act.KILL: 1, Act.START: 1},
+        ((Fault.LOST_REQUEST, Place.ENTRY), (Fault.LOST_ANSWER, Place.ENTRY)),
+        steps=(5, 9),
+        versions=range(1, 5),
+    ),
+    _Profile(  # slow loads and jitter
+        {**_CHANGES, Act.ROLLBACK: 6, Act.HOLD: 4, Act.RELEASE: 3, Act.TROUBLE: 4, Act.REGRESS: 1},
+        ((Fault.SLOW, Place.LOAD), (Fault.SLOW, Place.BLOB), (Fault.SLOW, Place.RUN)),
+        jitter=(0.0, 90.0),
+        versions=range(1, 5),
+    ),
+    _Profile(  # garbage
+        {
+            Act.COLLECT: 10, Act.PUBLISH: 4, Act.PROMOTE: 4, Act.ROLLBACK: 2, Act.ROLLBACK_TO: 1, Act.CANARY: 1,
+            Act.REGRESS: 1,
+        },
+        (),
+        ((Fault.SUSPEND, Place.ANY),) * 3 + ((Fault.KILL, Place.ANY), (Fault.LOST_ANSWER, Place.ANY)),
+        gap=(1.0, 1.0, 35.0, 700.0, 700.0),
+        poll=300.0,
+        hosts=(("a",), ("a", "b")),
+        troubled=0.7,
+        steps=(8, 16),
+    ),  # fmt: skip
+    _Profile(  # everything
+        dict.fromkeys(Act, 1) | _CHANGES | {Act.COLLECT: 3},
+        (*_STORE, *_MISSING, *_LOCAL, *_TIMES, *_DEATHS),
+        (*_STORE, *_MISSING, *_DEATHS, (Fault.SUSPEND, Place.ANY)),
+        jitter=(0.0, 60.0),
+        skews=(0.0, 0.0, 120.0),
+        gap=(0.5, 4.0, 15.0, 40.0, 650.0),
+        poll=60.0,
+    ),
+)  # fmt: skip
+
+
+def script_of(seed: int) -> Script:
+    """The script of a seed: the same each time."""
+    rng = random.Random(seed)  # noqa: S311 - a history is the same each time
+    profile = _PROFILES[seed % len(_PROFILES)]
+    hosts = rng.choice(profile.hosts)
+    steps = [Step(0.0, Act.PROMOTE, version=rng.choice(range(1, 5)))]
+    late = rng.choice(profile.late)
+    steps.extend(
+        Step(0.1 + late * number, Act.START, who=number, skew=rng.choice(profile.skews))
+        for number in range(len(hosts))
+    )
+    acts, weights = list(profile.acts), list(profile.acts.values())
+    now = 0.5
+    for _ in range(rng.randint(*profile.steps)):
+        now += rng.choice(profile.gap)
+        steps.append(_step(rng, profile, now, rng.choices(acts, weights)[0], len(hosts)))
+    steps.sort(key=lambda step: step.at)
+    return Script(tuple(steps), profile.poll, rng.choice(profile.jitter), profile.signed, hosts)
+
+
+def _step(rng: random.Random, profile: _Profile, now: float, act: Act, consumers: int) -> Step:
+    who = rng.randrange(consumers)
+    step = Step(now, act, who=who, version=rng.choice(profile.versions))
+    match act:
+        case Act.PROMOTE | Act.AUTOMATIC | Act.CANARY | Act.ROLLBACK_TO | Act.ROLLBACK:
+            step = replace(
+                step,
+                allow=rng.random() < 0.3,
+                force=rng.random() < 0.6,
+                wait=rng.choice((0.0, 0.0, profile.poll * 5)),
+                troubles=_some(rng, profile, profile.operator_troubles, 12),
+            )
+        case Act.COLLECT | Act.PUBLISH | Act.HOLD | Act.RELEASE:
+            step = replace(step, troubles=_some(rng, profile, profile.operator_troubles, 60))
+        case Act.MANY:
+            step = replace(step, count=rng.choice((20, 60)))
+        case Act.START:
+            step = replace(step, skew=rng.choice(profile.skews))
+        case Act.SUSPEND:
+            step = replace(step, seconds=rng.choice((15.0, 45.0, 200.0)))
+        case Act.TROUBLE:
+            step = replace(step, troubles=_consumer_troubles(rng, profile))
+    return step
+
+
+def _some(
+    rng: random.Random, profile: _Profile, faults: Sequence[tuple[Fault, Place]], most: int
+) -> tuple[Trouble, ...]:
+    if not faults or rng.random() >= profile.troubled:
+        return ()
+    return tuple(_trouble(rng, *rng.choice(faults), most) for _ in range(rng.choice((1, 1, 2))))
+
+
+def _consumer_troubles(rng: random.Random, profile: _Profile) -> tuple[Trouble, ...]:
+    fault, place = rng.choice(profile.consumer_troubles)
+    if Act.MANY in profile.acts:  # far behind: a read fails now and then, for as long as it takes
+        every = rng.choice((30, 90))
+        return tuple(Trouble(fault, place, every * number) for number in range(1, 13))
+    return (_trouble(rng, fault, place, 2 if place is not Place.ANY else 12),)
+
+
+def _trouble(rng: random.Random, fault: Fault, place: Place, most: int) -> Trouble:
+    seconds = rng.choice((5.0, 40.0, 700.0)) if fault in {Fault.SUSPEND, Fault.SLOW} else 0.0
+    if place in {Place.LOAD, Place.RUN, Place.BLOB}:
+        seconds = min(seconds, 40.0)
+    return Trouble(fault, place, rng.randrange(most), seconds)
+
+
+# --- cutting down -------------------------------------------------------------------------------------
+
+
+def shrink(script: Script, fails: Callable[[Script], bool]) -> Script:
+    """A script from which nothing can be left out so that it still fails."""
+    changed = True
+    while changed:
+        changed = False
+        for smaller in _smaller(script):
+            if fails(smaller):
+                script, changed = smaller, True
+                break
+    return script
+
+
+def _smaller(script: Script) -> Iterable[Script]:
+    steps = script.steps
+    for size in (4, 2, 1):
+        for start in range(0, len(steps), size):
+            yield replace(script, steps=steps[:start] + steps[start + size :])
+    if len(script.hosts) > 1:
+        last = len(script.hosts) - 1
+        yield replace(
+            script, hosts=script.hosts[:-1], steps=tuple(step for step in steps if step.who != last)
+        )
+    if script.jitter:
+        yield replace(script, jitter=0.0)
+    for number, step in enumerate(steps):
+        for simpler in _simpler(step):
+            yield replace(script, steps=(*steps[:number], simpler, *steps[number + 1 :]))
+
+
+def _simpler(step: Step) -> Iterable[Step]:
+    for skip in range(len(step.troubles)):
+        yield replace(step, troubles=step.troubles[:skip] + step.troubles[skip + 1 :])
+    if step.wait:
+        yield replace(step, wait=0.0)
+    if step.allow:
+        yield replace(step, allow=False)
+    if step.force:
+        yield replace(step, force=False)
+    if step.skew:
+        yield replace(step, skew=0.0)

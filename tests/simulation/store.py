@@ -1,0 +1,255 @@
+"""The store of a simulation: objects with the store's own times, and each process's troubled way to them."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+from ferryline.registry.documents import Heartbeat
+from ferryline.registry.errors import StoreDeniedError, StoreUnreachableError
+from ferryline.registry.stores import Listed, ObjectMissingError, Stored
+from ferryline.registry.stores.memory import MemoryStore
+from tests.faulty_store import Verb
+from tests.simulation.kernel import FOREVER, START, Kernel, Killed, Process
+
+_T = TypeVar("_T")
+
+
+class Place(StrEnum):
+    """Where a trouble hits: a kind of request, or a moment of loading a file."""
+
+    ANY = "any request"
+    ENTRY = "a read of an entry"
+    MANIFEST = "a read of a manifest"
+    BLOB = "a read of a file"
+    HEARTBEAT = "a write of a heartbeat"
+    WRITE = "a write of an entry"
+    LOAD = "the load"
+    RUN = "the first run"
+    JUDGE = "the gate"
+
+
+class Fault(StrEnum):
+    """What goes wrong there, once."""
+
+    LOST_REQUEST = "the request is lost"
+    LOST_ANSWER = "the answer is lost"
+    DENIED = "the credentials are refused"
+    MISSING = "404 for an object that exists"
+    SLOW = "it takes long"
+    SUSPEND = "the process is suspended before it"
+    KILL = "the process is killed before it"
+    KILL_AFTER = "the process is killed after it"
+    NO_FILES = "no file descriptor is free"
+    NO_MEMORY = "no memory is free"
+    SIGKILL = "the system ends the gate's child"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A fault that hits the `skip`-th next request, or load, of its place, from 0, and no other.
+
+    `seconds` is how long it takes, where it is slow or suspended.
+    """
+
+    fault: Fault
+    place: Place = Place.ANY
+    skip: int = 0
+    seconds: float = 0.0
+
+
+class WorldStore(MemoryStore):
+    """The objects. Who watches is told of every write and deletion as it happens."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__("simulated")
+        self._kernel = kernel
+        self.modified: dict[str, float] = {}
+        self.on_write: Callable[[str, bytes], None] = lambda _key, _data: None
+        self.on_delete: Callable[[str], None] = lambda _key: None
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+        for key in sorted(key for key in self._objects if key.startswith(prefix) and key > after):
+            moment = START + timedelta(seconds=self.modified[key])
+            yield Listed(key, len(self._objects[key][0].data), moment)
+
+    def delete(self, key: str) -> None:
+        if key in self._objects:
+            self.on_delete(key)
+        super().delete(key)
+
+    def _write(self, key: str, data: bytes) -> None:
+        self._writes += 1
+        self._objects[key] = (Stored(bytes(data), etag=str(self._writes)), START)
+        self.modified[key] = self._kernel.seconds
+        self.on_write(key, data)
+
+    def snapshot(self) -> dict[str, tuple[Stored, Any]]:
+        """Everything that is there now; also for `restore`."""
+        return dict(self._objects)
+
+    def restore(self, objects: dict[str, tuple[Stored, Any]]) -> None:
+        """Put a backup in the place of everything; a restored object is as new as the restoring."""
+        self._objects = dict(objects)
+        self.modified = {
+            key: self.modified.get(key, 0.0) if self._kernel.seconds == 0 else self._kernel.seconds
+            for key in objects
+        }
+
+    def has(self, key: str) -> bool:
+        """Whether the object is there."""
+        return key in self._objects
+
+
+class Troubled(Process):
+    """A process, its way to the store, and what is still to go wrong with it.
+
+    Attributes:
+        troubles: what is still to happen.
+        hit: when something last went wrong.
+        requests: how many it made, by verb and area.
+        beat_at: when it last wrote a heartbeat, and `first_beat_at` when it first did.
+        looked_at: when it last listed the heartbeats.
+    """
+
+    def __init__(self, store: WorldStore, kernel: Kernel, name: str, **more: Any) -> None:
+        super().__init__(kernel, name, **more)
+        self.url = store.url
+        self._store = store
+        self.troubles: list[Trouble] = []
+        self.hit = -FOREVER
+        self.suffered: list[Trouble] = []
+        self.requests: Counter[str] = Counter()
+        self.beat_at = -FOREVER
+        self.first_beat_at = FOREVER
+        self.looked_at = -FOREVER
+        self.heartbeat: Heartbeat | None = None
+        self.on_beat: Callable[[str, bytes], None] = lambda _key, _data: None
+
+    # --- the store's verbs --------------------------------------------------------------------------
+
+    def get(self, key: str) -> Stored:
+        return self._ask(Verb.GET, key, lambda: self._store.get(key))
+
+    def get_if_changed(self, key: str, etag: str) -> Stored | None:
+        return self._ask(Verb.GET, key, lambda: self._store.get_if_changed(key, etag))
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        return self._ask(Verb.PUT_IF_ABSENT, key, lambda: self._store.put_if_absent(key, data))
+
+    def put(self, key: str, data: bytes) -> None:
+        def write() -> None:
+            self._store.put(key, data)
+            if key.startswith("consumers/"):
+                self.beat_at = self.kernel.seconds
+                self.first_beat_at = min(self.first_beat_at, self.beat_at)
+                self.on_beat(key, data)
+
+        self._ask(Verb.PUT, key, write)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+        found = self._ask(Verb.LIST, prefix, lambda: [*self._store.list(prefix, after=after)])
+        if prefix.startswith("consumers/"):
+            self.looked_at = self.kernel.seconds
+        return iter(found)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        return iter(self._ask(Verb.FOLDERS, prefix, lambda: [*self._store.folders(prefix)]))
+
+    def delete(self, key: str) -> None:
+        self._ask(Verb.DELETE, key, lambda: self._store.delete(key))
+
+    # --- what goes wrong ----------------------------------------------------------------------------
+
+    def _ask(self, verb: Verb, key: str, perform: Callable[[], _T]) -> _T:
+        if self.dead:
+            raise Killed
+        place = _place(verb, key)
+        self.requests[place] += 1
+        if not self.troubles:
+            return perform()
+        faults = self._suffer({Place.ANY, place}, is_delete_of_file=verb is Verb.DELETE and "blobs/" in key)
+        if Fault.LOST_REQUEST in faults:
+            raise StoreUnreachableError("no answer")
+        if Fault.DENIED in faults:
+            raise StoreDeniedError("the credentials expired")
+        if Fault.MISSING in faults and verb is Verb.GET and self._store.has(key):
+            raise ObjectMissingError(key, self.url)
+        answer = perform()
+        if Fault.KILL_AFTER in faults:
+            self._die()
+        if Fault.LOST_ANSWER in faults:
+            raise StoreUnreachableError("no answer")
+        return answer
+
+    def local(self, place: Place) -> None:
+        """Go through a moment of loading.
+
+        Raises:
+            RuntimeException: as ONNX Runtime does.
+            MemoryError: as Python does.
+            OSError: as the system does.
+        """
+        for fault in self._suffer({place}):
+            if fault is Fault.NO_MEMORY and place is Place.RUN:
+                raise runtime.RuntimeException("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc")
+            if fault is Fault.NO_MEMORY:
+                raise MemoryError("std::bad_alloc")
+            if fault is Fault.NO_FILES:
+                raise OSError(errno.EMFILE, "Too many open files")
+            if fault is Fault.SIGKILL:
+                raise ChildKilledError
+
+    def _suffer(self, places: set[Place], *, is_delete_of_file: bool = False) -> list[Fault]:
+        due = [trouble for trouble in self.troubles if trouble.place in places and trouble.skip <= 0]
+        self.troubles = [
+            replace(trouble, skip=trouble.skip - 1) if trouble.place in places else trouble
+            for trouble in self.troubles
+            if trouble not in due
+        ]
+        for trouble in due:
+            self.hit = self.kernel.seconds
+            self.suffered.append(trouble)
+            if trouble.fault is Fault.KILL:
+                self._die()
+            # a request that was sent reaches the store soon, and nothing that deletes can hold on to more
+            seconds = min(trouble.seconds, LONGEST_REQUEST) if is_delete_of_file else trouble.seconds
+            if trouble.fault is Fault.SUSPEND:
+                self.suspend(seconds)
+                self.sleep(0)
+            elif trouble.fault is Fault.SLOW:
+                self.sleep(seconds)
+            self.hit = self.kernel.seconds
+        return [trouble.fault for trouble in due]
+
+    def _die(self) -> None:
+        self.kill()
+        raise Killed
+
+
+class ChildKilledError(Exception):
+    """The child of the gate was killed by the system."""
+
+
+LONGEST_REQUEST = 15.0
+
+
+def _place(verb: Verb, key: str) -> Place:
+    if verb is Verb.GET and "/channels/" in key:
+        return Place.ENTRY
+    if verb is Verb.GET and "/versions/" in key:
+        return Place.MANIFEST
+    if verb is Verb.GET and key.startswith("blobs/"):
+        return Place.BLOB
+    if verb is Verb.PUT_IF_ABSENT and "/channels/" in key:
+        return Place.WRITE
+    if verb is Verb.PUT and key.startswith("consumers/"):
+        return Place.HEARTBEAT
+    return Place.ANY

@@ -1,0 +1,235 @@
+"""Puts virtual time, and machines that are not there, in the place of the real ones while histories are played.
+
+Product code is left as it is: what it takes from the modules `time`, `threading`, `random`, `socket`, `os`,
+`uuid` and `onnxruntime` is given by the process that runs just then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import random
+import secrets
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from ferryline.model_runtime import heartbeat, identity
+from ferryline.model_runtime.follower import driver, performer, stages, trusted
+from ferryline.model_runtime.gate import gate
+from ferryline.model_runtime.gate.keeper import GateKeeper
+from ferryline.model_runtime.gate.limits import GateLimits
+from ferryline.model_runtime.gate.protocol import Ending, Request, encode_ending, verdict
+from ferryline.registry import (
+    channels,
+    collector,
+    convergence,
+    documents,
+    garbage,
+    log,
+    refusals,
+    turns,
+    versions,
+)
+from ferryline.registry.documents import ModelFacts
+from tests.simulation.kernel import START, Event, Kernel, Thread
+from tests.simulation.store import ChildKilledError, Place, Troubled
+
+_SIMULATED: tuple[ModuleType, ...] = (
+    channels, collector, convergence, documents, driver, garbage, heartbeat, identity, log, performer, refusals, stages,
+    trusted, turns, versions,
+)  # fmt: skip
+
+
+class Here:
+    """The history that is being played: its kernel, what its files hold, and its source of identities."""
+
+    kernel: Kernel = Kernel()
+    facts: Mapping[str, ModelFacts] = {}
+    random = random.Random(0)  # noqa: S311 - a history is the same each time
+
+    @classmethod
+    def begin(cls, kernel: Kernel, facts: Mapping[str, ModelFacts], seed: int = 0) -> None:
+        """Play another one."""
+        cls.kernel, cls.facts = kernel, facts
+        cls.random.seed(seed)
+
+    @classmethod
+    def process(cls) -> Troubled | None:
+        """Who runs now."""
+        process = cls.kernel.process
+        return process if isinstance(process, Troubled) else None
+
+
+# --- time ---------------------------------------------------------------------------------------------
+
+
+def _now() -> Any:
+    process = Here.process()
+    return process.now() if process is not None else START
+
+
+def _monotonic() -> float:
+    return Here.kernel.seconds
+
+
+def _sleep(seconds: float) -> None:
+    Here.kernel.sleep(seconds)
+
+
+class _Overlay:
+    """A module of which some names are others."""
+
+    def __init__(self, module: ModuleType, **names: object) -> None:
+        self._module = module
+        self.__dict__.update(names)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+_TIME = _Overlay(time, monotonic=_monotonic, sleep=_sleep)
+_THREADING = _Overlay(
+    threading,
+    Event=lambda: Event(Here.kernel),
+    Thread=lambda **given: Thread(Here.kernel, **given),
+)
+_REPLACED: tuple[tuple[object, object], ...] = (
+    (time, _TIME),
+    (threading, _THREADING),
+    (random, Here.random),
+    (time.monotonic, _monotonic),
+    (time.sleep, _sleep),
+    (documents.utc_now, _now),
+)
+
+
+def _replacement(value: object) -> object | None:
+    return next((new for old, new in _REPLACED if value is old), None)
+
+
+def _functions(module: ModuleType) -> Iterator[FunctionType]:
+    for value in vars(module).values():
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(value):
+            yield value
+        elif inspect.isclass(value):
+            yield from (member for member in vars(value).values() if inspect.isfunction(member))
+
+
+def _replace_clocks(patch: pytest.MonkeyPatch) -> None:
+    """Both the names that modules look up, and the defaults of their functions."""
+    for name, module in list(sys.modules.items()):
+        if not name.startswith(("ferryline.registry.", "ferryline.model_runtime.")) or module is None:
+            continue
+        replaces_threads = module in {driver, heartbeat}
+        for attribute, value in list(vars(module).items()):
+            new = _replacement(value)
+            if new is not None and (value is not threading or replaces_threads) and module is not documents:
+                patch.setattr(module, attribute, new)
+        for function in _functions(module):
+            defaults = function.__kwdefaults__ or {}
+            changed = {
+                key: new for key, value in defaults.items() if (new := _replacement(value)) is not None
+            }
+            if changed:
+                patch.setattr(function, "__kwdefaults__", {**defaults, **changed})
+
+
+# --- model files --------------------------------------------------------------------------------------
+
+
+class _Named:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class _Session:
+    """Stands for ONNX Runtime's: the file `model 3` answers 3 to everything."""
+
+    def __init__(self, path: str, **_options: object) -> None:
+        process = Here.process()
+        if process is not None:
+            process.local(Place.LOAD)
+        words = Path(path).read_bytes().split()
+        self._answer = int(words[1])
+
+    def get_inputs(self) -> list[_Named]:
+        return [_Named("input")]
+
+    def get_outputs(self) -> list[_Named]:
+        return [_Named("label")]
+
+    def run(self, names: Sequence[str], feeds: Mapping[str, Any], _options: object = None) -> list[Any]:
+        process = Here.process()
+        if process is not None:
+            process.local(Place.RUN)
+        rows = len(next(iter(feeds.values())))
+        return [np.full(rows, self._answer, dtype=np.int64) for _ in names]
+
+
+class _Keeper(GateKeeper):
+    """Judges as the helper of the load gate does, but for its processes."""
+
+    def _judge(self, request: Request, candidate: int, golden: int | None) -> ModelFacts:
+        process = Here.process()
+        try:
+            if process is not None:
+                process.local(Place.JUDGE)
+        except ChildKilledError:
+            ending = Ending(code=None, signal=9, overdue=False, grown=0, stderr="")
+            return verdict(encode_ending(ending), request)
+        return Here.facts[request.digest]
+
+
+class _Silent:
+    """Stands for a logger."""
+
+    def bind(self, **_fields: object) -> _Silent:
+        return self
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_arguments, **_fields: None
+
+
+def _hostname() -> str:
+    process = Here.process()
+    return process.host if process is not None else "outside"
+
+
+@contextlib.contextmanager
+def simulated() -> Iterator[None]:
+    """Everything is simulated while the block lasts."""
+    real_pid, limits = os.getpid(), GateLimits()
+
+    def pid() -> int:
+        process = Here.process()
+        return process.pid if process is not None else real_pid
+
+    with pytest.MonkeyPatch.context() as patch:
+        _replace_clocks(patch)
+        patch.setattr(onnxruntime, "InferenceSession", _Session)
+        patch.setattr(gate, "shared_keeper", _Keeper)
+        patch.setattr(stages, "load_gate_limits", lambda: limits)
+        patch.setattr(driver, "release_free_memory", lambda: None)
+        for module in (driver, heartbeat):
+            patch.setattr(module, "log", _Silent())
+        patch.setattr(socket, "gethostname", _hostname)
+        patch.setattr(os, "getpid", pid)
+        patch.setattr(os, "fsync", lambda _file: None)
+        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=Here.random.getrandbits(128), version=4))
+        patch.setattr(secrets, "token_hex", lambda size=16: Here.random.randbytes(size).hex())
+        patch.setattr(secrets, "token_bytes", lambda size=16: Here.random.randbytes(size))
+        yield
