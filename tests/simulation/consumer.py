@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from types import SimpleNamespace
+from typing import Protocol, cast
 
+from ferryline.grpc_server.channels import FollowedChannel
+from ferryline.grpc_server.counters import VersionCounters
+from ferryline.grpc_server.regression import TrialPolicy
+from ferryline.grpc_server.trials import TrialJudge
 from ferryline.model_runtime.follower import Follower, FollowerObserver, FollowerSettings
 from ferryline.model_runtime.follower.rules import Refusal
 from ferryline.model_runtime.heartbeat import HeartbeatReporter
@@ -57,6 +64,8 @@ class Consumer(FollowerObserver):
         self._witness = witness
         self._follower: Follower | None = None
         self._reporter: HeartbeatReporter | None = None
+        self._trials: TrialJudge | None = None
+        self._counters: Mapping[int, VersionCounters] = defaultdict(lambda: VersionCounters(success=1000))
 
     @property
     def follower(self) -> Follower:
@@ -87,6 +96,11 @@ class Consumer(FollowerObserver):
         self._reporter = HeartbeatReporter(
             registry, consumer=self.name, role="grpc", followers=[self._follower], interval=script.poll
         )
+        counters = SimpleNamespace(of_version=self._counters.__getitem__)
+        channel = SimpleNamespace(follower=self._follower, counters=counters)
+        self._trials = TrialJudge(
+            cast("FollowedChannel", channel), TrialPolicy(), clock=self.process.monotonic
+        )
         self._follower.start()
         self._reporter.start()
 
@@ -97,10 +111,14 @@ class Consumer(FollowerObserver):
             self._follower.stop()
         self.process.kill()
 
-    def fall_back(self) -> None:
-        """Find that what serves does worse than what served before."""
-        if self.lives and self.current is not None:
-            self.follower.fall_back(self.current.generation, "it fails on half of the requests")
+    def fail(self) -> None:
+        """What serves cannot be run on half of its requests from now on; the server's own judge decides."""
+        if self.lives and self.current is not None and self._trials is not None:
+            self._trials.look()  # it looks four times a second, and so a trial may be over
+            counters = self._counters[self.current.version]
+            counters.success += 100
+            counters.faults += 100
+            self._trials.look()
 
     # --- as observer --------------------------------------------------------------------------------
 

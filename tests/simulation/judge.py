@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ferryline.model_runtime.follower.rules import REGRESSION, Refusal
 from ferryline.model_runtime.served import ServedModel
 from ferryline.registry import garbage, keys
 from ferryline.registry.contract import contract_break
-from ferryline.registry.documents import ChannelEntry, Heartbeat, Operation
+from ferryline.registry.documents import ChannelEntry, Operation
 from ferryline.registry.errors import FerryError, WaitTimeoutError
 from tests.simulation.log import Written
 from tests.simulation.script import Act, Step
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 SETTLED = 60.0
 """After so many seconds everyone must act on what is known: longer than a run of the collector may rely on
 what it has read."""
+
+
+WAY_BACK = 10
+"""So many steps back are judged; consumers look no further."""
 
 
 class Invariant(StrEnum):
@@ -121,7 +126,7 @@ class Judge:
 
     def _require_way_back(self, entry: ChannelEntry) -> None:
         log = self._world.log
-        for older in log.way_back(entry):
+        for older in islice(log.way_back(entry), WAY_BACK):
             by = log.taken_back.get(older.digest)
             if by is not None:
                 self._breach(
@@ -154,7 +159,7 @@ class Judge:
         for consumer in self._world.consumers:
             process = consumer.process
             is_known = process.first_beat_at < looked_at
-            is_heard = process.beat_at > looked_at - 2 * self._world.script.poll
+            is_heard = process.beat_at > max(looked_at - 2 * self._world.script.poll, self._world.restored_at)
             if consumer.lives and is_known and is_heard and not self._reached(consumer, entry):
                 self._breach(
                     Invariant.WAIT_TRUE,
@@ -186,7 +191,7 @@ class Judge:
 
     # --- consumers ----------------------------------------------------------------------------------
 
-    def beat(self, consumer: Consumer, key: str, data: bytes) -> None:
+    def beat(self, consumer: Consumer, key: str) -> None:
         """A consumer wrote its heartbeat."""
         other = self._writers.get(key)
         if other is not None and other is not consumer and other.lives and consumer.lives:
@@ -194,20 +199,16 @@ class Judge:
                 Invariant.HEARTBEAT, f"{key} is that of {other.process.name} and {consumer.process.name}"
             )
         self._writers[key] = consumer
-        heartbeat = Heartbeat.decode(data, key=key)
-        now = self._world.kernel.seconds
-        named = {report.digest for report in heartbeat.models if report.digest}
-        if consumer.current is not None and consumer.current.canary is not None:
-            named.add(consumer.current.canary.model.digest)
+        now, serves = self._world.kernel.seconds, consumer.current
+        named = set() if serves is None else _files(serves.entry)
         consumer.reported = {digest: consumer.reported.get(digest, now) for digest in named}
 
     def swapped(self, consumer: Consumer, before: ServedModel | None, served: ServedModel) -> None:
         """A consumer begins to serve something."""
-        falls_back = before is not None and served.generation < before.generation
-        if falls_back:
+        if before is not None and served.generation < before.generation:
             consumer.left = before
-            return
-        self._require_choice(consumer, served)
+        else:
+            self._require_choice(consumer, served)
         by = self._world.log.taken_back.get(served.entry.digest)
         if by is None:
             return
@@ -216,8 +217,8 @@ class Judge:
         if newest is not None and newest.generation > served.generation:
             self._breach(
                 Invariant.WAY_BACK,
-                f"{consumer.process.name} looked back to generation {served.generation} (version "
-                f"{served.version}), which generation {by.entry.generation} took back",
+                f"{consumer.process.name} {'looked' if before is None else 'fell'} back to generation "
+                f"{served.generation} (version {served.version}), which generation {by.entry.generation} took back",
             )
         elif late > self._world.script.poll and consumer.process.last_suspended < by.at:
             self._breach(

@@ -100,7 +100,8 @@ class Log:
         if entry.operation is Operation.PROMOTE:
             return entry.canary is None
         if entry.operation is Operation.ROLLBACK:
-            return before is None or before.entry.version != entry.version
+            # one that ends a canary leaves what serves beside it
+            return before is None or before.entry.canary is None or before.entry.version != entry.version
         return False
 
     def _stretch(self, entry: ChannelEntry) -> Iterator[ChannelEntry]:

@@ -29,6 +29,11 @@ class Failure:
     def __str__(self) -> str:
         return "\n".join([f"seed {self.seed}: {self.script}", *(f"!{breach}" for breach in self.breaches)])
 
+    def told(self, invariant: Invariant) -> str:
+        """The script, and how it breaks one invariant."""
+        breaches = tuple(breach for breach in self.breaches if breach.invariant is invariant)
+        return str(Failure(self.seed, self.script, breaches))
+
 
 def play(script: Script) -> list[Breach]:
     """Let a history happen; to be called within `simulated()`."""

@@ -31,7 +31,7 @@ class Act(StrEnum):
     START = "start a consumer"
     KILL = "kill a consumer"
     STOP = "stop a consumer"
-    REGRESS = "a consumer falls back"
+    REGRESS = "what a consumer serves fails from now on"
     TROUBLE = "trouble for a consumer"
     SUSPEND = "suspend a consumer"
     DAMAGE = "damage the file of a version"
@@ -129,7 +129,7 @@ class _Profile:
     consumer_troubles: tuple[tuple[Fault, Place], ...] = ()
     operator_troubles: tuple[tuple[Fault, Place], ...] = ()
     gap: tuple[float, ...] = (0.5, 4.0, 15.0, 40.0)
-    poll: float = 10.0
+    poll: float = 20.0
     jitter: tuple[float, ...] = (0.0,)
     signed: bool = False
     hosts: tuple[tuple[str, ...], ...] = (("a", "b"), ("a",), ("a", "b", "c"))

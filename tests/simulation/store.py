@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-from ferryline.registry.documents import Heartbeat
 from ferryline.registry.errors import StoreDeniedError, StoreUnreachableError
 from ferryline.registry.stores import Listed, ObjectMissingError, Stored
 from ferryline.registry.stores.memory import MemoryStore
@@ -65,6 +64,14 @@ class Trouble:
     seconds: float = 0.0
 
 
+@dataclass(slots=True, eq=False)
+class _Due:
+    """A trouble, and how many more requests of its place pass before it."""
+
+    trouble: Trouble
+    left: int
+
+
 class WorldStore(MemoryStore):
     """The objects. Who watches is told of every write and deletion as it happens."""
 
@@ -74,6 +81,12 @@ class WorldStore(MemoryStore):
         self.modified: dict[str, float] = {}
         self.on_write: Callable[[str, bytes], None] = lambda _key, _data: None
         self.on_delete: Callable[[str], None] = lambda _key: None
+
+    def get(self, key: str) -> Stored:
+        try:
+            return self._objects[key][0]
+        except KeyError:
+            raise ObjectMissingError(key, self.url) from None
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         for key in sorted(key for key in self._objects if key.startswith(prefix) and key > after):
@@ -112,7 +125,6 @@ class Troubled(Process):
     """A process, its way to the store, and what is still to go wrong with it.
 
     Attributes:
-        troubles: what is still to happen.
         hit: when something last went wrong.
         requests: how many it made, by verb and area.
         beat_at: when it last wrote a heartbeat, and `first_beat_at` when it first did.
@@ -123,15 +135,22 @@ class Troubled(Process):
         super().__init__(kernel, name, **more)
         self.url = store.url
         self._store = store
-        self.troubles: list[Trouble] = []
+        self._troubles: list[_Due] = []
         self.hit = -FOREVER
-        self.suffered: list[Trouble] = []
         self.requests: Counter[str] = Counter()
         self.beat_at = -FOREVER
         self.first_beat_at = FOREVER
         self.looked_at = -FOREVER
-        self.heartbeat: Heartbeat | None = None
-        self.on_beat: Callable[[str, bytes], None] = lambda _key, _data: None
+        self.on_beat: Callable[[str], None] = lambda _key: None
+
+    def meet(self, troubles: Iterable[Trouble]) -> None:
+        """Have these happen too, from now on."""
+        self._troubles.extend(_Due(trouble, trouble.skip) for trouble in troubles)
+
+    def calm(self) -> None:
+        """Nothing goes wrong any more, and it goes on where it was suspended."""
+        self._troubles = []
+        self.suspended_until = 0.0
 
     # --- the store's verbs --------------------------------------------------------------------------
 
@@ -150,7 +169,7 @@ class Troubled(Process):
             if key.startswith("consumers/"):
                 self.beat_at = self.kernel.seconds
                 self.first_beat_at = min(self.first_beat_at, self.beat_at)
-                self.on_beat(key, data)
+                self.on_beat(key)
 
         self._ask(Verb.PUT, key, write)
 
@@ -173,7 +192,7 @@ class Troubled(Process):
             raise Killed
         place = _place(verb, key)
         self.requests[place] += 1
-        if not self.troubles:
+        if not self._troubles:
             return perform()
         faults = self._suffer({Place.ANY, place}, is_delete_of_file=verb is Verb.DELETE and "blobs/" in key)
         if Fault.LOST_REQUEST in faults:
@@ -208,15 +227,15 @@ class Troubled(Process):
                 raise ChildKilledError
 
     def _suffer(self, places: set[Place], *, is_delete_of_file: bool = False) -> list[Fault]:
-        due = [trouble for trouble in self.troubles if trouble.place in places and trouble.skip <= 0]
-        self.troubles = [
-            replace(trouble, skip=trouble.skip - 1) if trouble.place in places else trouble
-            for trouble in self.troubles
-            if trouble not in due
-        ]
+        hit = [each for each in self._troubles if each.trouble.place in places]
+        if not hit:
+            return []
+        due = [each.trouble for each in hit if each.left <= 0]
+        self._troubles = [each for each in self._troubles if each.left > 0 or each not in hit]
+        for each in hit:
+            each.left -= 1
         for trouble in due:
             self.hit = self.kernel.seconds
-            self.suffered.append(trouble)
             if trouble.fault is Fault.KILL:
                 self._die()
             # a request that was sent reaches the store soon, and nothing that deletes can hold on to more

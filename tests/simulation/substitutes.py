@@ -43,6 +43,7 @@ from ferryline.registry import (
     versions,
 )
 from ferryline.registry.documents import ModelFacts
+from ferryline.registry.schema import Document
 from tests.simulation.kernel import START, Event, Kernel, Thread
 from tests.simulation.store import ChildKilledError, Place, Troubled
 
@@ -50,6 +51,10 @@ _SIMULATED: tuple[ModuleType, ...] = (
     channels, collector, convergence, documents, driver, garbage, heartbeat, identity, log, performer, refusals, stages,
     trusted, turns, versions,
 )  # fmt: skip
+
+
+DECODED = 10_000
+"""So many documents are remembered."""
 
 
 class Here:
@@ -204,6 +209,20 @@ class _Silent:
         return lambda *_arguments, **_fields: None
 
 
+_decoded: dict[tuple[type[Document], bytes], Document] = {}
+_decode = Document.decode.__func__  # type: ignore[attr-defined]
+
+
+def _decode_once(kind: type[Document], data: bytes, *, key: str) -> Document:
+    """Documents never change, so that the same bytes are read once; most of the time goes into that else."""
+    found = _decoded.get((kind, data))
+    if found is None:
+        if len(_decoded) >= DECODED:
+            _decoded.clear()
+        found = _decoded[kind, data] = _decode(kind, data, key=key)
+    return found
+
+
 def _hostname() -> str:
     process = Here.process()
     return process.host if process is not None else "outside"
@@ -222,6 +241,7 @@ def simulated() -> Iterator[None]:
         _replace_clocks(patch)
         patch.setattr(onnxruntime, "InferenceSession", _Session)
         patch.setattr(gate, "shared_keeper", _Keeper)
+        patch.setattr(Document, "decode", classmethod(_decode_once))
         patch.setattr(stages, "load_gate_limits", lambda: limits)
         patch.setattr(driver, "release_free_memory", lambda: None)
         for module in (driver, heartbeat):

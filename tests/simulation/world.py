@@ -85,8 +85,7 @@ class World:
     def calm(self) -> None:
         """From now on nothing goes wrong, and what is suspended goes on."""
         for process in (*self.operators, *(consumer.process for consumer in self.consumers)):
-            process.troubles = []
-            process.suspended_until = 0.0
+            process.calm()
         self.kernel.wake_all()
         self._take_out_forged()
         for consumer in list(self.consumers):
@@ -152,17 +151,17 @@ class World:
         elif step.act is Act.STOP:
             self.kernel.spawn(consumer.process, consumer.end)
         elif step.act is Act.REGRESS:
-            consumer.fall_back()
+            consumer.fail()
         elif step.act is Act.SUSPEND:
             consumer.process.suspend(step.seconds)
         else:
-            consumer.process.troubles.extend(step.troubles)
+            consumer.process.meet(step.troubles)
 
     def _start(self, number: int, skew: float) -> None:
         host = self.script.hosts[number]
         process = Troubled(self.store, self.kernel, f"consumer {number}", host=host, pid=1, skew=skew)
         consumer = Consumer(self.judge, number, process)
-        process.on_beat = lambda key, data: self.judge.beat(consumer, key, data)
+        process.on_beat = lambda key: self.judge.beat(consumer, key)
         self.consumers.append(consumer)
         folder = self.folder / f"consumer-{number}"
         self.kernel.spawn(process, lambda: consumer.begin(self.script, self.seal, folder))
@@ -255,7 +254,7 @@ class World:
 
     def _operate(self, step: Step, name: str) -> None:
         process = Troubled(self.store, self.kernel, name, host=f"desk-{len(self.operators)}", skew=step.skew)
-        process.troubles.extend(step.troubles)
+        process.meet(step.troubles)
         self.operators.append(process)
         registry = Registry(process, actor=name, seal=self.seal)
 
