@@ -88,13 +88,13 @@ class Consumer(FollowerObserver):
             MODEL,
             CHANNEL,
             cache=folder / "cache",
-            settings=FollowerSettings(poll_interval=script.poll, swap_jitter=script.jitter),
+            settings=FollowerSettings(poll_interval=script.beat, swap_jitter=script.jitter),
             observer=self,
             consumer=self.name,
             state=folder / "state" if script.signed else None,
         )
         self._reporter = HeartbeatReporter(
-            registry, consumer=self.name, role="grpc", followers=[self._follower], interval=script.poll
+            registry, consumer=self.name, role="grpc", followers=[self._follower], interval=script.beat
         )
         counters = SimpleNamespace(of_version=self._counters.__getitem__)
         channel = SimpleNamespace(follower=self._follower, counters=counters)

@@ -159,7 +159,7 @@ class Judge:
         for consumer in self._world.consumers:
             process = consumer.process
             is_known = process.first_beat_at < looked_at
-            is_heard = process.beat_at > max(looked_at - 2 * self._world.script.poll, self._world.restored_at)
+            is_heard = process.beat_at > max(looked_at - 2 * self._world.script.beat, self._world.restored_at)
             if consumer.lives and is_known and is_heard and not self._reached(consumer, entry):
                 self._breach(
                     Invariant.WAIT_TRUE,
@@ -175,7 +175,7 @@ class Judge:
         for consumer in world.consumers:
             process = consumer.process
             # by now it has been silent for long enough
-            gone = process.died_at < world.kernel.seconds - 3.5 * world.script.poll
+            gone = process.died_at < world.kernel.seconds - 3.5 * world.script.beat
             if not gone and not (consumer.lives and self._reached(consumer, entry)):
                 return
             if process.last_suspended > began:

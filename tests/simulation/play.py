@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -13,9 +14,9 @@ from tests.simulation.script import Script, script_of, shrink
 from tests.simulation.substitutes import Here
 from tests.simulation.world import World
 
-CALM = 70.0
-"""Seconds, beside four polls and the jitter, within which everyone has come to the head: the longest pause
-of a retry, and the time between two looks at a whole log."""
+CALM = 35.0
+"""Seconds, beside three polls and the jitter, within which everyone has come to the head, and a collector that
+waits for another to be gone has gone on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Failure:
 
 def play(script: Script) -> list[Breach]:
     """Let a history happen; to be called within `simulated()`."""
+    gc.disable()  # what a history leaves behind goes at its end
     folder = Path(tempfile.mkdtemp(dir=_memory(), prefix="simulation-"))
     world = World(script, folder)
     Here.begin(world.kernel, world.facts)
@@ -44,11 +46,12 @@ def play(script: Script) -> list[Breach]:
         world.prepare()
         world.kernel.run_until(script.end)
         world.calm()
-        world.kernel.run_until(script.end + CALM + 4 * script.poll + script.jitter)
+        world.kernel.run_until(script.end + CALM + 3 * script.poll + script.jitter)
         return world.judge.ended()
     finally:
         world.kernel.end()
         shutil.rmtree(folder, ignore_errors=True)
+        gc.enable()
 
 
 def failures(seeds: Iterable[int]) -> Iterator[Failure]:

@@ -91,7 +91,7 @@ class Script:
 
     Args:
         steps: in the order of their times.
-        poll: seconds between two polls, and between two heartbeats.
+        poll: seconds between two polls; heartbeats are half as frequent.
         jitter: the longest wait before a new generation is taken up.
         signed: whether entries are signed, and consumers remember the highest generation.
         hosts: the machines of the consumers.
@@ -102,6 +102,11 @@ class Script:
     jitter: float = 0.0
     signed: bool = False
     hosts: tuple[str, ...] = ("a", "b")
+
+    @property
+    def beat(self) -> float:
+        """Seconds between two heartbeats."""
+        return 2 * self.poll
 
     @property
     def end(self) -> float:
@@ -129,14 +134,17 @@ class _Profile:
     consumer_troubles: tuple[tuple[Fault, Place], ...] = ()
     operator_troubles: tuple[tuple[Fault, Place], ...] = ()
     gap: tuple[float, ...] = (0.5, 4.0, 15.0, 40.0)
-    poll: float = 20.0
+    poll: float = 30.0
     jitter: tuple[float, ...] = (0.0,)
     signed: bool = False
-    hosts: tuple[tuple[str, ...], ...] = (("a", "b"), ("a",), ("a", "b", "c"))
+    hosts: tuple[tuple[str, ...], ...] = (("a",), ("a", "b"))
     skews: tuple[float, ...] = (0.0,)
     troubled: float = 0.35
     steps: tuple[int, int] = (5, 12)
     late: tuple[float, ...] = (0.0,)
+    allowed: float = 0.3
+    waits: float = 0.3
+    first: tuple[Step, ...] = ()
     versions: Sequence[int] = field(default_factory=lambda: range(1, VERSIONS + 1))
 
 
@@ -166,71 +174,90 @@ _DEATHS = ((Fault.KILL, Place.ANY), (Fault.KILL_AFTER, Place.ANY), (Fault.KILL, 
 
 _CHANGES = {Act.PROMOTE: 6, Act.ROLLBACK: 3, Act.HOLD: 1, Act.RELEASE: 1, Act.AUTOMATIC: 2}
 _LIVES = {Act.START: 2, Act.KILL: 1, Act.STOP: 1}
+_ONE_CONTRACT = range(1, VERSIONS - OTHER_CONTRACT + 1)
 
 _PROFILES: tuple[_Profile, ...] = (
     _Profile(  # faults of the moment
-        {**_CHANGES, **_LIVES, Act.TROUBLE: 6, Act.SUSPEND: 1},
-        (*_STORE, *_MISSING, *_LOCAL, *_TIMES, *_DEATHS),
+        {**_CHANGES, **_LIVES, Act.TROUBLE: 8, Act.SUSPEND: 1},
+        (*_STORE, *_MISSING, *_LOCAL * 2, *_TIMES, *_DEATHS),
         (*_STORE, *_MISSING, *_DEATHS),
-        versions=range(1, 5),
+        versions=_ONE_CONTRACT,
     ),
-    _Profile(  # contracts
-        {
-            **_CHANGES, **_LIVES, Act.REGRESS: 4, Act.DAMAGE: 3, Act.MEND: 1, Act.ROLLBACK_TO: 2,
-            Act.TROUBLE: 1, Act.CANARY: 1,
-        },
+    _Profile(  # contracts, and files that are damaged
+        {**_CHANGES, **_LIVES, Act.START: 4, Act.DAMAGE: 3, Act.MEND: 1, Act.ROLLBACK_TO: 1, Act.TROUBLE: 1},
         (*_STORE, *_MISSING[:1]),
         _MISSING,
+        allowed=0.5,
         troubled=0.15,
-    ),  # fmt: skip
+        versions=(1, 5, 5, 6),
+        first=(Step(0.2, Act.DAMAGE, version=5),),
+    ),
+    _Profile(  # contracts, and versions that fail
+        {**_CHANGES, Act.PROMOTE: 10, Act.REGRESS: 6, Act.CANARY: 1},
+        allowed=0.5,
+        versions=(1, 2, 5, 6),
+        gap=(4.0, 15.0, 25.0, 40.0),
+    ),
     _Profile(  # ways back
-        {
-            **_CHANGES, **_LIVES, Act.ROLLBACK: 5, Act.ROLLBACK_TO: 4, Act.CANARY: 4, Act.REGRESS: 3, Act.DAMAGE: 1,
-        },
-        jitter=(0.0, 0.0, 60.0),
-        versions=range(1, 5),
-    ),  # fmt: skip
-    _Profile(  # waiting
-        {**_CHANGES, **_LIVES, Act.BACKUP: 3, Act.RESTORE: 3, Act.SUSPEND: 1, Act.TROUBLE: 2},
+        {**_CHANGES, **_LIVES, Act.ROLLBACK: 5, Act.ROLLBACK_TO: 4, Act.CANARY: 5, Act.REGRESS: 5, Act.DAMAGE: 1},
+        versions=_ONE_CONTRACT,
+    ),
+    _Profile(  # backups
+        {**_CHANGES, **_LIVES, Act.BACKUP: 3, Act.RESTORE: 4, Act.SUSPEND: 1, Act.TROUBLE: 2},
         (*_STORE, *_TIMES, (Fault.LOST_REQUEST, Place.HEARTBEAT)),
         _STORE,
-        hosts=(("a", "b"), ("a", "b", "c"), (f"{_PODS}x2x4z", f"{_PODS}9q8rt")),
-        skews=(0.0, 0.0, -300.0, 300.0),
-        late=(0.0, 50.0, 50.0),
-        versions=range(1, 5),
+        versions=_ONE_CONTRACT,
+        waits=0.7,
+        first=(Step(0.3, Act.BACKUP),),
+    ),
+    _Profile(  # machines and their clocks
+        {**_CHANGES, Act.START: 2, Act.KILL: 6, Act.STOP: 1, Act.TROUBLE: 1, Act.SUSPEND: 1},
+        (*_STORE, (Fault.LOST_REQUEST, Place.HEARTBEAT)),
+        _STORE,
+        hosts=(("a",), ("a", "b"), (f"{_PODS}x2x4z", f"{_PODS}9q8rt")),
+        skews=(0.0, -300.0, 900.0, 900.0),
+        late=(0.0, 50.0),
+        versions=_ONE_CONTRACT,
+        waits=0.7,
     ),
     _Profile(  # signatures
-        {**_CHANGES, **_LIVES, Act.FORGE: 4, Act.UNFORGE: 4, Act.TROUBLE: 1, Act.CANARY: 1},
+        {**_CHANGES, Act.START: 1, Act.FORGE: 5, Act.UNFORGE: 5, Act.TROUBLE: 1, Act.CANARY: 1},
         _STORE,
         signed=True,
+        gap=(15.0, 25.0, 40.0),
         troubled=0.1,
-        versions=range(1, 5),
+        steps=(5, 9),
+        versions=_ONE_CONTRACT,
     ),
     _Profile(  # far behind
-        {**_CHANGES, Act.MANY: 4, Act.TROUBLE: 5, Act.SUSPEND: 2, Act.KILL: 1, Act.START: 1},
+        {**_CHANGES, Act.MANY: 4, Act.TROUBLE: 6, Act.SUSPEND: 2, Act.KILL: 1, Act.START: 1},
         ((Fault.LOST_REQUEST, Place.ENTRY), (Fault.LOST_ANSWER, Place.ENTRY)),
         steps=(5, 9),
-        versions=range(1, 5),
+        hosts=(("a",), ("a", "b")),
+        versions=_ONE_CONTRACT,
     ),
-    _Profile(  # slow loads and jitter
-        {**_CHANGES, Act.ROLLBACK: 6, Act.HOLD: 4, Act.RELEASE: 3, Act.TROUBLE: 4, Act.REGRESS: 1},
+    _Profile(  # slow loads
+        {**_CHANGES, Act.ROLLBACK: 6, Act.HOLD: 2, Act.RELEASE: 2, Act.TROUBLE: 4, Act.REGRESS: 1},
         ((Fault.SLOW, Place.LOAD), (Fault.SLOW, Place.BLOB), (Fault.SLOW, Place.RUN)),
         jitter=(0.0, 90.0),
-        versions=range(1, 5),
+        versions=_ONE_CONTRACT,
+    ),
+    _Profile(  # jitter
+        {**_CHANGES, Act.ROLLBACK: 8, Act.HOLD: 4, Act.RELEASE: 4},
+        jitter=(200.0,),
+        gap=(0.5, 4.0, 15.0, 100.0),
+        versions=_ONE_CONTRACT,
     ),
     _Profile(  # garbage
-        {
-            Act.COLLECT: 10, Act.PUBLISH: 4, Act.PROMOTE: 4, Act.ROLLBACK: 2, Act.ROLLBACK_TO: 1, Act.CANARY: 1,
-            Act.REGRESS: 1,
-        },
+        {Act.COLLECT: 14, Act.PUBLISH: 3, Act.PROMOTE: 3, Act.ROLLBACK: 1, Act.ROLLBACK_TO: 1, Act.CANARY: 1},
         (),
-        ((Fault.SUSPEND, Place.ANY),) * 3 + ((Fault.KILL, Place.ANY), (Fault.LOST_ANSWER, Place.ANY)),
-        gap=(1.0, 1.0, 35.0, 700.0, 700.0),
+        ((Fault.SUSPEND, Place.GARBAGE),) * 5 + ((Fault.SUSPEND, Place.ANY), (Fault.KILL, Place.GARBAGE)),
+        gap=(1.0, 1.0, 1.0, 700.0, 700.0),
         poll=300.0,
         hosts=(("a",), ("a", "b")),
-        troubled=0.7,
+        troubled=0.6,
         steps=(8, 16),
-    ),  # fmt: skip
+    ),
     _Profile(  # everything
         dict.fromkeys(Act, 1) | _CHANGES | {Act.COLLECT: 3},
         (*_STORE, *_MISSING, *_LOCAL, *_TIMES, *_DEATHS),
@@ -240,7 +267,7 @@ _PROFILES: tuple[_Profile, ...] = (
         gap=(0.5, 4.0, 15.0, 40.0, 650.0),
         poll=60.0,
     ),
-)  # fmt: skip
+)
 
 
 def script_of(seed: int) -> Script:
@@ -254,6 +281,7 @@ def script_of(seed: int) -> Script:
         Step(0.1 + late * number, Act.START, who=number, skew=rng.choice(profile.skews))
         for number in range(len(hosts))
     )
+    steps.extend(profile.first)
     acts, weights = list(profile.acts), list(profile.acts.values())
     now = 0.5
     for _ in range(rng.randint(*profile.steps)):
@@ -270,9 +298,9 @@ def _step(rng: random.Random, profile: _Profile, now: float, act: Act, consumers
         case Act.PROMOTE | Act.AUTOMATIC | Act.CANARY | Act.ROLLBACK_TO | Act.ROLLBACK:
             step = replace(
                 step,
-                allow=rng.random() < 0.3,
+                allow=rng.random() < profile.allowed,
                 force=rng.random() < 0.6,
-                wait=rng.choice((0.0, 0.0, profile.poll * 5)),
+                wait=profile.poll * 8 if rng.random() < profile.waits else 0.0,
                 troubles=_some(rng, profile, profile.operator_troubles, 12),
             )
         case Act.COLLECT | Act.PUBLISH | Act.HOLD | Act.RELEASE:
@@ -305,9 +333,9 @@ def _consumer_troubles(rng: random.Random, profile: _Profile) -> tuple[Trouble, 
 
 
 def _trouble(rng: random.Random, fault: Fault, place: Place, most: int) -> Trouble:
-    seconds = rng.choice((5.0, 40.0, 700.0)) if fault in {Fault.SUSPEND, Fault.SLOW} else 0.0
+    seconds = rng.choice((5.0, 40.0, 40.0, 700.0)) if fault in {Fault.SUSPEND, Fault.SLOW} else 0.0
     if place in {Place.LOAD, Place.RUN, Place.BLOB}:
-        seconds = min(seconds, 40.0)
+        seconds = min(seconds, 150.0)
     return Trouble(fault, place, rng.randrange(most), seconds)
 
 

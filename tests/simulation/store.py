@@ -30,6 +30,7 @@ class Place(StrEnum):
     BLOB = "a read of a file"
     HEARTBEAT = "a write of a heartbeat"
     WRITE = "a write of an entry"
+    GARBAGE = "a request about garbage"
     LOAD = "the load"
     RUN = "the first run"
     JUDGE = "the gate"
@@ -261,6 +262,8 @@ LONGEST_REQUEST = 15.0
 
 
 def _place(verb: Verb, key: str) -> Place:
+    if key.startswith("garbage/"):
+        return Place.GARBAGE
     if verb is Verb.GET and "/channels/" in key:
         return Place.ENTRY
     if verb is Verb.GET and "/versions/" in key:

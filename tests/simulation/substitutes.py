@@ -25,6 +25,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from ferryline.grpc_server import trials
 from ferryline.model_runtime import heartbeat, identity
 from ferryline.model_runtime.follower import driver, performer, stages, trusted
 from ferryline.model_runtime.gate import gate
@@ -199,6 +200,19 @@ class _Keeper(GateKeeper):
         return Here.facts[request.digest]
 
 
+class _Forgetful:
+    """Stands for the memory of verdicts: every file is judged each time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def recall(self, _key: str) -> ModelFacts | None:
+        return None
+
+    def keep(self, _key: str, facts: ModelFacts) -> None:
+        """Forget it."""
+
+
 class _Silent:
     """Stands for a logger."""
 
@@ -241,10 +255,11 @@ def simulated() -> Iterator[None]:
         _replace_clocks(patch)
         patch.setattr(onnxruntime, "InferenceSession", _Session)
         patch.setattr(gate, "shared_keeper", _Keeper)
+        patch.setattr(gate, "VerdictMemory", _Forgetful)
         patch.setattr(Document, "decode", classmethod(_decode_once))
         patch.setattr(stages, "load_gate_limits", lambda: limits)
         patch.setattr(driver, "release_free_memory", lambda: None)
-        for module in (driver, heartbeat):
+        for module in (driver, heartbeat, trials):
             patch.setattr(module, "log", _Silent())
         patch.setattr(socket, "gethostname", _hostname)
         patch.setattr(os, "getpid", pid)

@@ -315,7 +315,7 @@ class World:
                 seconds=seconds,
                 on_look=looked,
                 clock=process.monotonic,
-                pause=lambda _seconds: process.sleep(self.script.poll / 2),
+                pause=lambda _seconds: process.sleep(self.script.beat / 2),
             )
         except WaitTimeoutError as error:
             self.judge.waited_in_vain(entry, began, error)
