@@ -1,6 +1,7 @@
 """Plays histories by hand: `python -m tests.simulation 30`, or `0:900` to count what they break.
 
-`--shortest` leaves out of a failing history all that can be left out.
+`--shortest` leaves out of a failing history all that can be left out; `--keep NAME` adds the shortest history
+of one invariant to the list of those that are played in every run of the tests.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from tests.simulation.judge import Invariant
+from tests.simulation.kept import Kept, keep
 from tests.simulation.play import Failure, failures, shortest
 from tests.simulation.script import script_of
 from tests.simulation.substitutes import simulated
@@ -22,6 +24,7 @@ def main() -> int:
     parser.add_argument("seeds", help="a seed, or a range of them as FIRST:BEYOND")
     parser.add_argument("--shortest", action="store_true", help="shorten what fails")
     parser.add_argument("--only", choices=[each.name for each in Invariant], help="this invariant alone")
+    parser.add_argument("--keep", metavar="NAME", help="keep the first one, as what is at fault in it")
     arguments = parser.parse_args()
     first, _, beyond = arguments.seeds.partition(":")
     seeds = range(int(first), int(beyond) if beyond else int(first) + 1)
@@ -34,7 +37,10 @@ def main() -> int:
         for invariant, failed in broken.items():
             print(f"== {invariant.name}: {invariant}: {len(failed)} of {len(seeds)} histories")
             print(f"   seeds {' '.join(str(each.seed) for each in failed[:20])}")
-            print(shortest(failed[0], invariant) if arguments.shortest else failed[0].told(invariant))
+            short = shortest(failed[0], invariant) if arguments.shortest or arguments.keep else None
+            print(short or failed[0].told(invariant))
+            if short is not None and arguments.keep:
+                keep(Kept(arguments.keep, short.seed, invariant, short.script))
     return 1 if broken else 0
 
 
@@ -42,7 +48,7 @@ def _by_invariant(found: Iterable[Failure], wanted: list[Invariant]) -> dict[Inv
     broken: dict[Invariant, list[Failure]] = defaultdict(list)
     for failure in found:
         for invariant in wanted:
-            if any(breach.invariant is invariant for breach in failure.breaches):
+            if failure.breaks(invariant):
                 broken[invariant].append(failure)
     return broken
 

@@ -321,8 +321,8 @@ class Judge:
 
     # --- the end ------------------------------------------------------------------------------------
 
-    def ended(self) -> list[Breach]:
-        """Everything that was broken, once all is calm."""
+    def ended(self) -> None:
+        """Judge what must hold once all is calm."""
         for entry in self._acknowledged.values():
             if not self._world.log.has(entry):
                 self._breach(Invariant.ACKNOWLEDGED, f"generation {entry.generation} is lost")
@@ -339,7 +339,6 @@ class Judge:
                     Invariant.COLLECTED_TOLD,
                     f"the file of version {manifest.version} is gone, and nothing says why",
                 )
-        return self.breaches
 
     def _require_convergence(self, consumer: Consumer) -> None:
         head, serves = self._world.log.trusted_head, consumer.current

@@ -30,6 +30,10 @@ class Failure:
     def __str__(self) -> str:
         return "\n".join([f"seed {self.seed}: {self.script}", *(f"!{breach}" for breach in self.breaches)])
 
+    def breaks(self, invariant: Invariant) -> bool:
+        """Whether it breaks this one."""
+        return any(breach.invariant is invariant for breach in self.breaches)
+
     def told(self, invariant: Invariant) -> str:
         """The script, and how it breaks one invariant."""
         breaches = tuple(breach for breach in self.breaches if breach.invariant is invariant)
@@ -37,7 +41,12 @@ class Failure:
 
 
 def play(script: Script) -> list[Breach]:
-    """Let a history happen; to be called within `simulated()`."""
+    """Let a history happen, and return what it breaks; to be called within `simulated()`."""
+    return happened(script).judge.breaches
+
+
+def happened(script: Script) -> World:
+    """The world after a history, once all was calm; to be called within `simulated()`."""
     gc.disable()  # what a history leaves behind goes at its end
     folder = Path(tempfile.mkdtemp(dir=_memory(), prefix="simulation-"))
     world = World(script, folder)
@@ -47,11 +56,12 @@ def play(script: Script) -> list[Breach]:
         world.kernel.run_until(script.end)
         world.calm()
         world.kernel.run_until(script.end + CALM + 3 * script.poll + script.jitter)
-        return world.judge.ended()
+        world.judge.ended()
     finally:
         world.kernel.end()
         shutil.rmtree(folder, ignore_errors=True)
         gc.enable()
+    return world
 
 
 def failures(seeds: Iterable[int]) -> Iterator[Failure]:

@@ -145,6 +145,8 @@ class _Profile:
     allowed: float = 0.3
     waits: float = 0.3
     first: tuple[Step, ...] = ()
+    twice: bool = False
+    """Whether two collectors begin at nearly the same time."""
     versions: Sequence[int] = field(default_factory=lambda: range(1, VERSIONS + 1))
 
 
@@ -184,9 +186,8 @@ _PROFILES: tuple[_Profile, ...] = (
         versions=_ONE_CONTRACT,
     ),
     _Profile(  # contracts, and files that are damaged
-        {**_CHANGES, **_LIVES, Act.START: 4, Act.DAMAGE: 3, Act.MEND: 1, Act.ROLLBACK_TO: 1, Act.TROUBLE: 1},
-        (*_STORE, *_MISSING[:1]),
-        _MISSING,
+        {Act.PROMOTE: 10, Act.START: 7, Act.ROLLBACK: 1, Act.DAMAGE: 1, Act.MEND: 1, Act.ROLLBACK_TO: 1},
+        operator_troubles=_MISSING,
         allowed=0.5,
         troubled=0.15,
         versions=(1, 5, 5, 6),
@@ -216,6 +217,7 @@ _PROFILES: tuple[_Profile, ...] = (
         _STORE,
         hosts=(("a",), ("a", "b"), (f"{_PODS}x2x4z", f"{_PODS}9q8rt")),
         skews=(0.0, -300.0, 900.0, 900.0),
+        gap=(4.0, 15.0, 40.0, 100.0),
         late=(0.0, 50.0),
         versions=_ONE_CONTRACT,
         waits=0.7,
@@ -237,9 +239,10 @@ _PROFILES: tuple[_Profile, ...] = (
         versions=_ONE_CONTRACT,
     ),
     _Profile(  # slow loads
-        {**_CHANGES, Act.ROLLBACK: 6, Act.HOLD: 2, Act.RELEASE: 2, Act.TROUBLE: 4, Act.REGRESS: 1},
+        {Act.PROMOTE: 8, Act.ROLLBACK: 7, Act.TROUBLE: 6, Act.AUTOMATIC: 2, Act.RELEASE: 2},
         ((Fault.SLOW, Place.LOAD), (Fault.SLOW, Place.BLOB), (Fault.SLOW, Place.RUN)),
-        jitter=(0.0, 90.0),
+        jitter=(0.0, 0.0, 90.0),
+        gap=(4.0, 15.0, 40.0),
         versions=_ONE_CONTRACT,
     ),
     _Profile(  # jitter
@@ -252,11 +255,12 @@ _PROFILES: tuple[_Profile, ...] = (
         {Act.COLLECT: 14, Act.PUBLISH: 3, Act.PROMOTE: 3, Act.ROLLBACK: 1, Act.ROLLBACK_TO: 1, Act.CANARY: 1},
         (),
         ((Fault.SUSPEND, Place.GARBAGE),) * 5 + ((Fault.SUSPEND, Place.ANY), (Fault.KILL, Place.GARBAGE)),
-        gap=(1.0, 1.0, 1.0, 700.0, 700.0),
+        gap=(1.0, 35.0, 700.0, 700.0),
         poll=300.0,
         hosts=(("a",), ("a", "b")),
-        troubled=0.6,
-        steps=(8, 16),
+        troubled=0.7,
+        steps=(5, 9),
+        twice=True,
     ),
     _Profile(  # everything
         dict.fromkeys(Act, 1) | _CHANGES | {Act.COLLECT: 3},
@@ -287,6 +291,8 @@ def script_of(seed: int) -> Script:
     for _ in range(rng.randint(*profile.steps)):
         now += rng.choice(profile.gap)
         steps.append(_step(rng, profile, now, rng.choices(acts, weights)[0], len(hosts)))
+        if profile.twice and steps[-1].act is Act.COLLECT:
+            steps.append(_step(rng, profile, now + 1, Act.COLLECT, len(hosts)))
     steps.sort(key=lambda step: step.at)
     return Script(tuple(steps), profile.poll, rng.choice(profile.jitter), profile.signed, hosts)
 
@@ -300,11 +306,11 @@ def _step(rng: random.Random, profile: _Profile, now: float, act: Act, consumers
                 step,
                 allow=rng.random() < profile.allowed,
                 force=rng.random() < 0.6,
-                wait=profile.poll * 8 if rng.random() < profile.waits else 0.0,
+                wait=profile.poll * rng.choice((3, 8)) if rng.random() < profile.waits else 0.0,
                 troubles=_some(rng, profile, profile.operator_troubles, 12),
             )
         case Act.COLLECT | Act.PUBLISH | Act.HOLD | Act.RELEASE:
-            step = replace(step, troubles=_some(rng, profile, profile.operator_troubles, 60))
+            step = replace(step, troubles=_some(rng, profile, profile.operator_troubles, 30))
         case Act.MANY:
             step = replace(step, count=rng.choice((20, 60)))
         case Act.START:

@@ -7,6 +7,7 @@ Product code is left as it is: what it takes from the modules `time`, `threading
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 import random
@@ -135,23 +136,25 @@ def _functions(module: ModuleType) -> Iterator[FunctionType]:
             yield from (member for member in vars(value).values() if inspect.isfunction(member))
 
 
-def _replace_clocks(patch: pytest.MonkeyPatch) -> None:
-    """Both the names that modules look up, and the defaults of their functions."""
+@functools.cache
+def _clocks() -> tuple[tuple[object, str, object], ...]:
+    """What takes the place of clocks, threads and chance: names that modules look up, and defaults of functions."""
+    found: list[tuple[object, str, object]] = []
     for name, module in list(sys.modules.items()):
-        if not name.startswith(("ferryline.registry.", "ferryline.model_runtime.")) or module is None:
+        if not name.startswith(("ferryline.registry.", "ferryline.model_runtime.")) or module is documents:
             continue
-        replaces_threads = module in {driver, heartbeat}
-        for attribute, value in list(vars(module).items()):
+        for attribute, value in vars(module).items():
             new = _replacement(value)
-            if new is not None and (value is not threading or replaces_threads) and module is not documents:
-                patch.setattr(module, attribute, new)
+            if new is not None and (value is not threading or module in {driver, heartbeat}):
+                found.append((module, attribute, new))
         for function in _functions(module):
             defaults = function.__kwdefaults__ or {}
             changed = {
                 key: new for key, value in defaults.items() if (new := _replacement(value)) is not None
             }
             if changed:
-                patch.setattr(function, "__kwdefaults__", {**defaults, **changed})
+                found.append((function, "__kwdefaults__", {**defaults, **changed}))
+    return tuple(found)
 
 
 # --- model files --------------------------------------------------------------------------------------
@@ -252,7 +255,8 @@ def simulated() -> Iterator[None]:
         return process.pid if process is not None else real_pid
 
     with pytest.MonkeyPatch.context() as patch:
-        _replace_clocks(patch)
+        for owner, name, new in _clocks():
+            patch.setattr(owner, name, new)
         patch.setattr(onnxruntime, "InferenceSession", _Session)
         patch.setattr(gate, "shared_keeper", _Keeper)
         patch.setattr(gate, "VerdictMemory", _Forgetful)
