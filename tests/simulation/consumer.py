@@ -88,7 +88,7 @@ class Consumer(FollowerObserver):
             MODEL,
             CHANNEL,
             cache=folder / "cache",
-            settings=FollowerSettings(poll_interval=script.beat, swap_jitter=script.jitter),
+            settings=FollowerSettings(poll_interval=script.poll, swap_jitter=script.jitter),
             observer=self,
             consumer=self.name,
             state=folder / "state" if script.signed else None,

@@ -137,6 +137,7 @@ class Troubled(Process):
         self.url = store.url
         self._store = store
         self._troubles: list[_Due] = []
+        self._calm = False
         self.hit = -FOREVER
         self.requests: Counter[str] = Counter()
         self.beat_at = -FOREVER
@@ -151,6 +152,7 @@ class Troubled(Process):
     def calm(self) -> None:
         """Nothing goes wrong any more, and it goes on where it was suspended."""
         self._troubles = []
+        self._calm = True
         self.suspended_until = 0.0
 
     # --- the store's verbs --------------------------------------------------------------------------
@@ -236,6 +238,8 @@ class Troubled(Process):
         for each in hit:
             each.left -= 1
         for trouble in due:
+            if self._calm:  # the world was at peace when it woke from the one before
+                return []
             self.hit = self.kernel.seconds
             if trouble.fault is Fault.KILL:
                 self._die()
