@@ -64,7 +64,8 @@ def _given(record: Script | Step | Trouble) -> dict[str, Any]:
 def _decode(raw: Mapping[str, Any]) -> Kept:
     fields = raw["script"]
     steps = tuple(_step(step) for step in fields["steps"])
-    script = Script(**{**fields, "steps": steps, "hosts": tuple(fields.get("hosts", Script.hosts))})
+    hosts = {"hosts": tuple(fields["hosts"])} if "hosts" in fields else {}
+    script = Script(**{**fields, **hosts, "steps": steps})
     return Kept(raw["fault"], raw["seed"], Invariant[raw["invariant"]], script)
 
 

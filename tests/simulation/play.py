@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -74,13 +75,18 @@ def failures(seeds: Iterable[int]) -> Iterator[Failure]:
 
 
 def shortest(failure: Failure, invariant: Invariant) -> Failure:
-    """The same failure of one invariant, with nothing in it that could be left out."""
+    """The same failure of one invariant, told in the same words, with nothing in it that could be left out."""
+    kind = next(_kind(breach) for breach in failure.breaches if breach.invariant is invariant)
 
     def broken(script: Script) -> list[Breach]:
-        return [breach for breach in play(script) if breach.invariant is invariant]
+        return [each for each in play(script) if each.invariant is invariant and _kind(each) == kind]
 
     script = shrink(failure.script, lambda smaller: bool(broken(smaller)))
     return Failure(failure.seed, script, tuple(broken(script)))
+
+
+def _kind(breach: Breach) -> str:
+    return re.sub(r"[0-9.]+", "#", breach.what)
 
 
 def _memory() -> Path | None:
