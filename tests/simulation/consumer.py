@@ -23,6 +23,7 @@ from ferryline.registry.signing.seal import Seal
 from tests.simulation.models import CHANNEL, MODEL
 from tests.simulation.script import Script
 from tests.simulation.store import Troubled
+from tests.simulation.substitutes import Here
 
 
 class Witness(Protocol):
@@ -81,6 +82,7 @@ class Consumer(FollowerObserver):
 
     def begin(self, script: Script, seal: Seal, folder: Path) -> None:
         """What the process does first."""
+        Here.new_process()
         registry = Registry(self.process, actor=self.process.name, seal=seal)
         self.name = consumer_name("grpc")
         self._follower = Follower(

@@ -46,7 +46,7 @@ class Process:
         self.suspended_until = 0.0
         self.last_suspended = -FOREVER
 
-    def now(self) -> datetime:
+    def wall_clock(self) -> datetime:
         """The time of its machine's clock."""
         return START + timedelta(seconds=self.kernel.seconds + self.skew)
 

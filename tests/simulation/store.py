@@ -6,7 +6,7 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -94,6 +94,15 @@ class WorldStore(MemoryStore):
             moment = START + timedelta(seconds=self.modified[key])
             yield Listed(key, len(self._objects[key][0].data), moment)
 
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        if not self.has(key) or self._objects[key][0].etag != etag:
+            return False
+        self.put(key, data)
+        return True
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self._kernel.seconds)
+
     def delete(self, key: str) -> None:
         if key in self._objects:
             self.on_delete(key)
@@ -176,11 +185,17 @@ class Troubled(Process):
 
         self._ask(Verb.PUT, key, write)
 
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        return self._ask(Verb.PUT, key, lambda: self._store.put_if_unchanged(key, data, etag))
+
     def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         found = self._ask(Verb.LIST, prefix, lambda: [*self._store.list(prefix, after=after)])
         if prefix.startswith("consumers/"):
             self.looked_at = self.kernel.seconds
         return iter(found)
+
+    def now(self) -> datetime:
+        return self._store.now()
 
     def folders(self, prefix: str) -> Iterator[str]:
         return iter(self._ask(Verb.FOLDERS, prefix, lambda: [*self._store.folders(prefix)]))
@@ -197,7 +212,7 @@ class Troubled(Process):
         self.requests[place] += 1
         if not self._troubles:
             return perform()
-        faults = self._suffer({Place.ANY, place}, is_delete_of_file=verb is Verb.DELETE and "blobs/" in key)
+        faults = self._suffer({Place.ANY, place}, is_delete=verb is Verb.DELETE)
         if Fault.LOST_REQUEST in faults:
             raise StoreUnreachableError("no answer")
         if Fault.DENIED in faults:
@@ -229,7 +244,7 @@ class Troubled(Process):
             if fault is Fault.SIGKILL:
                 raise ChildKilledError
 
-    def _suffer(self, places: set[Place], *, is_delete_of_file: bool = False) -> list[Fault]:
+    def _suffer(self, places: set[Place], *, is_delete: bool = False) -> list[Fault]:
         hit = [each for each in self._troubles if each.trouble.place in places]
         if not hit:
             return []
@@ -244,7 +259,7 @@ class Troubled(Process):
             if trouble.fault is Fault.KILL:
                 self._die()
             # a request that was sent reaches the store soon, and nothing that deletes can hold on to more
-            seconds = min(trouble.seconds, LONGEST_REQUEST) if is_delete_of_file else trouble.seconds
+            seconds = min(trouble.seconds, LONGEST_REQUEST) if is_delete else trouble.seconds
             if trouble.fault is Fault.SUSPEND:
                 self.suspend(seconds)
                 self.sleep(0)

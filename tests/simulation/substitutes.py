@@ -7,6 +7,7 @@ Product code is left as it is: what it takes from the modules `time`, `threading
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import os
@@ -26,35 +27,19 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from ferryline.grpc_server import trials
-from ferryline.model_runtime import heartbeat, identity
-from ferryline.model_runtime.follower import driver, performer, stages, trusted
+from ferryline.model_runtime import identity, memory
+from ferryline.model_runtime.follower import stages
 from ferryline.model_runtime.gate import gate
 from ferryline.model_runtime.gate.keeper import GateKeeper
 from ferryline.model_runtime.gate.limits import GateLimits
 from ferryline.model_runtime.gate.protocol import Ending, Request, encode_ending, verdict
-from ferryline.registry import (
-    channels,
-    collector,
-    convergence,
-    documents,
-    garbage,
-    log,
-    refusals,
-    turns,
-    versions,
-)
+from ferryline.registry import documents
 from ferryline.registry.documents import ModelFacts
 from ferryline.registry.schema import Document
 from tests.simulation.kernel import START, Event, Kernel, Thread
 from tests.simulation.store import ChildKilledError, Place, Troubled
 
-_SIMULATED: tuple[ModuleType, ...] = (
-    channels, collector, convergence, documents, driver, garbage, heartbeat, identity, log, performer, refusals, stages,
-    trusted, turns, versions,
-)  # fmt: skip
-
-
+_ROOMS = ("ferryline.registry.", "ferryline.model_runtime.", "ferryline.grpc_server.trials")
 DECODED = 10_000
 """So many documents are remembered."""
 
@@ -72,6 +57,13 @@ class Here:
         cls.kernel, cls.facts = kernel, facts
         cls.random.seed(seed)
 
+    @staticmethod
+    def new_process() -> None:
+        """A process begins: what its modules remember of another one is not there."""
+        for value in vars(identity).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+
     @classmethod
     def process(cls) -> Troubled | None:
         """Who runs now."""
@@ -79,12 +71,25 @@ class Here:
         return process if isinstance(process, Troubled) else None
 
 
+class _Silent:
+    """Stands for a logger."""
+
+    def bind(self, **_fields: object) -> _Silent:
+        return self
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_arguments, **_fields: None
+
+
+_SILENT = _Silent()
+
+
 # --- time ---------------------------------------------------------------------------------------------
 
 
 def _now() -> Any:
     process = Here.process()
-    return process.now() if process is not None else START
+    return process.wall_clock() if process is not None else START
 
 
 def _monotonic() -> float:
@@ -112,6 +117,10 @@ _THREADING = _Overlay(
     Event=lambda: Event(Here.kernel),
     Thread=lambda **given: Thread(Here.kernel, **given),
 )
+def _nothing() -> None:
+    """Give no memory back."""
+
+
 _REPLACED: tuple[tuple[object, object], ...] = (
     (time, _TIME),
     (threading, _THREADING),
@@ -119,10 +128,13 @@ _REPLACED: tuple[tuple[object, object], ...] = (
     (time.monotonic, _monotonic),
     (time.sleep, _sleep),
     (documents.utc_now, _now),
+    (memory.release_free_memory, _nothing),
 )
 
 
 def _replacement(value: object) -> object | None:
+    if type(value).__module__.startswith("structlog."):
+        return _SILENT
     return next((new for old, new in _REPLACED if value is old), None)
 
 
@@ -141,12 +153,13 @@ def _clocks() -> tuple[tuple[object, str, object], ...]:
     """What takes the place of clocks, threads and chance: names that modules look up, and defaults of functions."""
     found: list[tuple[object, str, object]] = []
     for name, module in list(sys.modules.items()):
-        if not name.startswith(("ferryline.registry.", "ferryline.model_runtime.")) or module is documents:
+        if not name.startswith(_ROOMS) or module in {documents, memory}:
             continue
-        for attribute, value in vars(module).items():
-            new = _replacement(value)
-            if new is not None and (value is not threading or module in {driver, heartbeat}):
-                found.append((module, attribute, new))
+        found += [
+            (module, attribute, new)
+            for attribute, value in vars(module).items()
+            if (new := _replacement(value)) is not None
+        ]
         for function in _functions(module):
             defaults = function.__kwdefaults__ or {}
             changed = {
@@ -189,6 +202,12 @@ class _Session:
         return [np.full(rows, self._answer, dtype=np.int64) for _ in names]
 
 
+_ENDING: dict[str, Any] = {
+    "code": None, "signal": 9, "overdue": False, "grown": 0, "stderr": "", "cpu_seconds": 0.0,
+}  # fmt: skip
+_KILLED = Ending(**{field.name: _ENDING[field.name] for field in dataclasses.fields(Ending)})
+
+
 class _Keeper(GateKeeper):
     """Judges as the helper of the load gate does, but for its processes."""
 
@@ -198,8 +217,7 @@ class _Keeper(GateKeeper):
             if process is not None:
                 process.local(Place.JUDGE)
         except ChildKilledError:
-            ending = Ending(code=None, signal=9, overdue=False, grown=0, stderr="")
-            return verdict(encode_ending(ending), request)
+            return verdict(encode_ending(_KILLED), request)
         return Here.facts[request.digest]
 
 
@@ -214,16 +232,6 @@ class _Forgetful:
 
     def keep(self, _key: str, facts: ModelFacts) -> None:
         """Forget it."""
-
-
-class _Silent:
-    """Stands for a logger."""
-
-    def bind(self, **_fields: object) -> _Silent:
-        return self
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_arguments, **_fields: None
 
 
 _decoded: dict[tuple[type[Document], bytes], Document] = {}
@@ -262,9 +270,6 @@ def simulated() -> Iterator[None]:
         patch.setattr(gate, "VerdictMemory", _Forgetful)
         patch.setattr(Document, "decode", classmethod(_decode_once))
         patch.setattr(stages, "load_gate_limits", lambda: limits)
-        patch.setattr(driver, "release_free_memory", lambda: None)
-        for module in (driver, heartbeat, trials):
-            patch.setattr(module, "log", _Silent())
         patch.setattr(socket, "gethostname", _hostname)
         patch.setattr(os, "getpid", pid)
         patch.setattr(os, "fsync", lambda _file: None)
