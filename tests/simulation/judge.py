@@ -183,10 +183,12 @@ class Judge:
         self._breach(Invariant.WAIT_ENDS, f"every consumer that lives serves it, but {error}")
 
     def _reached(self, consumer: Consumer, entry: ChannelEntry) -> bool:
-        log = self._world.log
+        """Whether it served that very entry, what else the same number named alike, or something newer."""
+        log, wanted = self._world.log, (entry.generation, entry.manifest_digest, entry.canary)
         return any(
-            digest == entry.digest or (served.generation > entry.generation and log.has(served))
-            for digest, served in consumer.served.items()
+            (served.generation, served.manifest_digest, served.canary) == wanted
+            or (served.generation > entry.generation and log.has(served))
+            for served in consumer.served.values()
         )
 
     # --- consumers ----------------------------------------------------------------------------------

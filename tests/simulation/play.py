@@ -16,7 +16,7 @@ from tests.simulation.substitutes import Here
 from tests.simulation.world import World
 
 CALM = 35.0
-"""Seconds, beside three polls and the jitter, within which everyone has come to the head, and a collector that
+"""Seconds, beside two polls and the jitter, within which everyone has come to the head, and a collector that
 waits for another to be gone has gone on."""
 
 
@@ -56,7 +56,7 @@ def happened(script: Script) -> World:
         world.prepare()
         world.kernel.run_until(script.end)
         world.calm()
-        world.kernel.run_until(script.end + CALM + 3 * script.poll + script.jitter)
+        world.kernel.run_until(script.end + CALM + 2 * script.poll + script.jitter)
         world.judge.ended()
     finally:
         world.kernel.end()

@@ -140,7 +140,7 @@ class _Profile:
     hosts: tuple[tuple[str, ...], ...] = (("a",), ("a", "b"))
     skews: tuple[float, ...] = (0.0,)
     troubled: float = 0.35
-    steps: tuple[int, int] = (5, 12)
+    steps: tuple[int, int] = (5, 10)
     late: tuple[float, ...] = (0.0,)
     allowed: float = 0.3
     waits: float = 0.3
@@ -174,6 +174,8 @@ _LOCAL = (
 _TIMES = ((Fault.SLOW, Place.LOAD), (Fault.SLOW, Place.ANY), (Fault.SUSPEND, Place.ANY))
 _DEATHS = ((Fault.KILL, Place.ANY), (Fault.KILL_AFTER, Place.ANY), (Fault.KILL, Place.WRITE))
 
+_EVERY_LOAD_SLOW = tuple(Trouble(Fault.SLOW, Place.LOAD, number, 40.0) for number in range(12))
+
 _CHANGES = {Act.PROMOTE: 6, Act.ROLLBACK: 3, Act.HOLD: 1, Act.RELEASE: 1, Act.AUTOMATIC: 2}
 _LIVES = {Act.START: 2, Act.KILL: 1, Act.STOP: 1}
 _ONE_CONTRACT = range(1, VERSIONS - OTHER_CONTRACT + 1)
@@ -190,8 +192,8 @@ _PROFILES: tuple[_Profile, ...] = (
         operator_troubles=_MISSING,
         allowed=0.5,
         troubled=0.15,
-        versions=(1, 5, 5, 6),
-        first=(Step(0.2, Act.DAMAGE, version=5),),
+        versions=(1, 5, 6, 6),
+        first=(Step(0.2, Act.DAMAGE, version=5), Step(20.0, Act.PROMOTE, version=5, allow=True)),
     ),
     _Profile(  # contracts, and versions that fail
         {**_CHANGES, Act.PROMOTE: 10, Act.REGRESS: 6, Act.CANARY: 1},
@@ -200,7 +202,7 @@ _PROFILES: tuple[_Profile, ...] = (
         gap=(4.0, 15.0, 25.0, 40.0),
     ),
     _Profile(  # ways back
-        {**_CHANGES, **_LIVES, Act.ROLLBACK: 5, Act.ROLLBACK_TO: 4, Act.CANARY: 5, Act.REGRESS: 5, Act.DAMAGE: 1},
+        {**_CHANGES, Act.ROLLBACK: 4, Act.ROLLBACK_TO: 3, Act.CANARY: 6, Act.REGRESS: 8, Act.DAMAGE: 1, Act.START: 1},
         versions=_ONE_CONTRACT,
     ),
     _Profile(  # backups
@@ -239,11 +241,11 @@ _PROFILES: tuple[_Profile, ...] = (
         versions=_ONE_CONTRACT,
     ),
     _Profile(  # slow loads
-        {Act.PROMOTE: 8, Act.ROLLBACK: 7, Act.TROUBLE: 6, Act.AUTOMATIC: 2, Act.RELEASE: 2},
-        ((Fault.SLOW, Place.LOAD), (Fault.SLOW, Place.BLOB), (Fault.SLOW, Place.RUN)),
+        {Act.PROMOTE: 8, Act.ROLLBACK: 7, Act.AUTOMATIC: 2, Act.RELEASE: 3, Act.HOLD: 1},
         jitter=(0.0, 0.0, 90.0),
         gap=(4.0, 15.0, 40.0),
         versions=_ONE_CONTRACT,
+        first=(Step(0.2, Act.TROUBLE, troubles=_EVERY_LOAD_SLOW),),
     ),
     _Profile(  # jitter
         {**_CHANGES, Act.ROLLBACK: 8, Act.HOLD: 4, Act.RELEASE: 4},
@@ -312,7 +314,7 @@ def _step(rng: random.Random, profile: _Profile, now: float, act: Act, consumers
         case Act.COLLECT | Act.PUBLISH | Act.HOLD | Act.RELEASE:
             step = replace(step, troubles=_some(rng, profile, profile.operator_troubles, 30))
         case Act.MANY:
-            step = replace(step, count=rng.choice((20, 60)))
+            step = replace(step, count=rng.choice((20, 40)))
         case Act.START:
             step = replace(step, skew=rng.choice(profile.skews))
         case Act.SUSPEND:
@@ -333,7 +335,7 @@ def _some(
 def _consumer_troubles(rng: random.Random, profile: _Profile) -> tuple[Trouble, ...]:
     fault, place = rng.choice(profile.consumer_troubles)
     if Act.MANY in profile.acts:  # far behind: a read fails now and then, for as long as it takes
-        every = rng.choice((30, 90))
+        every = rng.choice((30, 60))
         return tuple(Trouble(fault, place, every * number) for number in range(1, 13))
     return (_trouble(rng, fault, place, 2 if place is not Place.ANY else 12),)
 
