@@ -11,10 +11,10 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable
 
-from tests.simulation.judge import Invariant
+from tests.simulation.invariants import Invariant
 from tests.simulation.kept import Kept, keep
 from tests.simulation.play import Failure, failures, shortest
-from tests.simulation.script import script_of
+from tests.simulation.profiles import script_of
 from tests.simulation.substitutes import simulated
 
 

@@ -1,14 +1,11 @@
-"""What must hold in every history, whatever goes wrong: the invariants, judged as things happen.
+"""Judges a history as it happens.
 
-Each has a name, so that a test can ask for one alone. A breach is written down and the history goes on, as
-another invariant may be broken by something else.
+A breach is written down and the history goes on, as another invariant may be broken by something else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -18,9 +15,10 @@ from ferryline.registry import garbage, keys
 from ferryline.registry.contract import contract_break
 from ferryline.registry.documents import ChannelEntry, Operation
 from ferryline.registry.errors import FerryError, WaitTimeoutError
+from tests.simulation.invariants import Breach, Invariant
 from tests.simulation.log import Written
-from tests.simulation.script import Act, Step
-from tests.simulation.store import Fault, Place, Troubled
+from tests.simulation.script import Step
+from tests.simulation.store import Place, Troubled
 
 if TYPE_CHECKING:
     from tests.simulation.consumer import Consumer
@@ -33,38 +31,6 @@ what it has read."""
 
 WAY_BACK = 10
 """So many steps back are judged; consumers look no further."""
-
-
-class Invariant(StrEnum):
-    """What must hold; the values are what tests and scripts call them."""
-
-    ACKNOWLEDGED = "an acknowledged change is in the history"
-    WAIT_TRUE = "--wait that said yes was true"
-    WAIT_ENDS = "--wait does not wait for the dead"
-    ROLLBACK_SEEN = "nobody goes on serving what was rolled back"
-    ROLLBACK_KEPT = "nobody begins to serve what was rolled back"
-    NO_FINAL_REFUSAL = "a transient fault refuses nothing for good"
-    CONVERGES = "once faults stop everyone serves the head"
-    LINEAR = "a consumer reads no more than it is behind"
-    IN_USE = "nothing in use is collected"
-    COLLECTED_TOLD = "what was collected says so"
-    WAY_BACK = "the way back leads to nothing that was taken back"
-    PERMISSION = "an allowed contract change stays allowed"
-    CONTRACT_GATE = "no contract changes unallowed"
-    LEFT = "a version that was left comes back by choice alone"
-    HEARTBEAT = "a heartbeat is one consumer's"
-
-
-@dataclass(frozen=True, slots=True)
-class Breach:
-    """An invariant that does not hold, when, and how."""
-
-    invariant: Invariant
-    at: float
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.at:8.1f} s  {self.invariant}: {self.what}"
 
 
 class Judge:
@@ -113,9 +79,7 @@ class Judge:
     def restored(self) -> None:
         """A backup took the place of everything."""
         log = self._world.log
-        self._acknowledged = {
-            digest: entry for digest, entry in self._acknowledged.items() if log.has(entry)
-        }
+        self._acknowledged = {digest: entry for digest, entry in self._acknowledged.items() if log.has(entry)}
         self._named_since = {}
         for consumer in self._world.consumers:
             consumer.reported = {}
@@ -131,8 +95,8 @@ class Judge:
             if by is not None:
                 self._breach(
                     Invariant.WAY_BACK,
-                    f"from generation {entry.generation} it leads to {older.generation} (version {older.version}), "
-                    f"which generation {by.entry.generation} took back",
+                    f"from generation {entry.generation} it leads to {older.generation} "
+                    f"(version {older.version}), which generation {by.entry.generation} took back",
                 )
                 return
 
@@ -163,8 +127,8 @@ class Judge:
             if consumer.lives and is_known and is_heard and not self._reached(consumer, entry):
                 self._breach(
                     Invariant.WAIT_TRUE,
-                    f"{process.name} does not serve generation {entry.generation} (version {entry.version}) but "
-                    f"{_describe(consumer.current)}",
+                    f"{process.name} does not serve generation {entry.generation} (version "
+                    f"{entry.version}) but {_describe(consumer.current)}",
                 )
 
     def waited_in_vain(self, entry: ChannelEntry, began: float, error: WaitTimeoutError) -> None:
@@ -220,7 +184,8 @@ class Judge:
             self._breach(
                 Invariant.WAY_BACK,
                 f"{consumer.process.name} {'looked' if before is None else 'fell'} back to generation "
-                f"{served.generation} (version {served.version}), which generation {by.entry.generation} took back",
+                f"{served.generation} (version {served.version}), which generation {by.entry.generation} "
+                "took back",
             )
         elif late > self._world.script.poll and consumer.process.last_suspended < by.at:
             self._breach(
@@ -254,8 +219,8 @@ class Judge:
         if allowed:
             self._breach(
                 Invariant.PERMISSION,
-                f"{who} for its contract, and serves generation {serves.generation}; generation {allowed[-1]} "
-                "allowed it",
+                f"{who} for its contract, and serves generation {serves.generation}; generation "
+                f"{allowed[-1]} allowed it",
             )
 
     def _require_choice(self, consumer: Consumer, served: ServedModel) -> None:
@@ -287,12 +252,12 @@ class Judge:
             if calm_since < rollback.at - 35 and world.log.taken_back.get(serves.entry.digest) is rollback:
                 self._breach(
                     Invariant.ROLLBACK_SEEN,
-                    f"{process.name} serves version {serves.version} {world.kernel.seconds - rollback.at:g} s after "
-                    "it was rolled back",
+                    f"{process.name} serves version {serves.version} "
+                    f"{world.kernel.seconds - rollback.at:g} s after it was rolled back",
                 )
 
     def _may_differ(self, consumer: Consumer, head: Written) -> bool:
-        """Whether a consumer has a reason not to serve the head; a wrong one is another invariant's matter."""
+        """Whether a consumer has a reason not to serve the head; a wrong one breaks another invariant."""
         entry = head.entry
         if entry.digest in consumer.rejected:
             return True
@@ -306,7 +271,9 @@ class Judge:
         now = self._world.kernel.seconds
         head = self._world.log.trusted_head
         if head is not None and digest in _files(head.entry):
-            self._breach(Invariant.IN_USE, f"{digest[:15]} is named by generation {head.entry.generation}, the head")
+            self._breach(
+                Invariant.IN_USE, f"{digest[:15]} is named by generation {head.entry.generation}, the head"
+            )
         elif now - self._named_since.get(digest, now) > SETTLED:
             self._breach(Invariant.IN_USE, f"{digest[:15]} is the next step back")
         for consumer in self._world.consumers:

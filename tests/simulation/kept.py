@@ -1,4 +1,4 @@
-"""Histories that failed once, kept for good: `kept.json` has their scripts, which no change of a generator alters.
+"""Histories that failed once: `kept.json` has their scripts, which no change of a profile alters.
 
 Add one with `python -m tests.simulation SEED --only INVARIANT --keep NAME`.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.simulation.judge import Invariant
+from tests.simulation.invariants import Invariant
 from tests.simulation.script import Act, Script, Step
 from tests.simulation.store import Fault, Place, Trouble
 

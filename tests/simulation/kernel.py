@@ -1,8 +1,8 @@
 """Programs in virtual time: one runs at a time, in an order that a history gives, and none knows of it.
 
-A task is a greenlet that stands still except while the kernel lets it run. It gives way where it sleeps, waits
-for an event or is suspended, and nowhere else, so a history happens in the same order each time. Threads would
-do as well, and on a busy machine take ten times as long to take turns.
+A task is a greenlet that stands still except while the kernel lets it run. It gives way where it sleeps,
+waits for an event or is suspended, and nowhere else, so a history happens in the same order each time.
+Threads would do as well, and take ten times as long on a busy machine.
 """
 
 from __future__ import annotations
@@ -156,7 +156,9 @@ class Kernel:
                 self.wake(task)
 
     def _wakes_at(self, task: Task) -> float:
-        return next((when for when, number, due in self._queue if due is task and number == task.due), FOREVER)
+        return next(
+            (when for when, number, due in self._queue if due is task and number == task.due), FOREVER
+        )
 
     def end(self) -> None:
         """End every task where it stands."""

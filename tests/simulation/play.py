@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.simulation.judge import Breach, Invariant
-from tests.simulation.script import Script, script_of, shrink
+from tests.simulation.invariants import Breach, Invariant
+from tests.simulation.profiles import script_of
+from tests.simulation.script import Script, shrink
 from tests.simulation.substitutes import Here
 from tests.simulation.world import World
 
@@ -75,7 +76,7 @@ def failures(seeds: Iterable[int]) -> Iterator[Failure]:
 
 
 def shortest(failure: Failure, invariant: Invariant) -> Failure:
-    """The same failure of one invariant, told in the same words, with nothing in it that could be left out."""
+    """The same failure of one invariant, in the same words, with nothing in it that could be left out."""
     kind = next(_kind(breach) for breach in failure.breaches if breach.invariant is invariant)
 
     def broken(script: Script) -> list[Breach]:

@@ -280,17 +280,17 @@ class ChildKilledError(Exception):
 LONGEST_REQUEST = 15.0
 
 
+_PLACES = (
+    (Verb.GET, "channels", Place.ENTRY),
+    (Verb.GET, "versions", Place.MANIFEST),
+    (Verb.GET, "sha256", Place.BLOB),
+    (Verb.PUT_IF_ABSENT, "channels", Place.WRITE),
+    (Verb.PUT, "consumers", Place.HEARTBEAT),
+)
+
+
 def _place(verb: Verb, key: str) -> Place:
     if key.startswith("garbage/"):
         return Place.GARBAGE
-    if verb is Verb.GET and "/channels/" in key:
-        return Place.ENTRY
-    if verb is Verb.GET and "/versions/" in key:
-        return Place.MANIFEST
-    if verb is Verb.GET and key.startswith("blobs/"):
-        return Place.BLOB
-    if verb is Verb.PUT_IF_ABSENT and "/channels/" in key:
-        return Place.WRITE
-    if verb is Verb.PUT and key.startswith("consumers/"):
-        return Place.HEARTBEAT
-    return Place.ANY
+    folders = key.split("/")
+    return next((place for each, name, place in _PLACES if each is verb and name in folders), Place.ANY)

@@ -1,4 +1,4 @@
-"""Puts virtual time, and machines that are not there, in the place of the real ones while histories are played.
+"""Puts virtual time, and machines that are not there, in the place of the real ones.
 
 Product code is left as it is: what it takes from the modules `time`, `threading`, `random`, `socket`, `os`,
 `uuid` and `onnxruntime` is given by the process that runs just then.
@@ -117,6 +117,8 @@ _THREADING = _Overlay(
     Event=lambda: Event(Here.kernel),
     Thread=lambda **given: Thread(Here.kernel, **given),
 )
+
+
 def _nothing() -> None:
     """Give no memory back."""
 
@@ -150,7 +152,7 @@ def _functions(module: ModuleType) -> Iterator[FunctionType]:
 
 @functools.cache
 def _clocks() -> tuple[tuple[object, str, object], ...]:
-    """What takes the place of clocks, threads and chance: names that modules look up, and defaults of functions."""
+    """What takes the place of clocks, threads and chance in modules, and in the defaults of functions."""
     found: list[tuple[object, str, object]] = []
     for name, module in list(sys.modules.items()):
         if not name.startswith(_ROOMS) or module in {documents, memory}:

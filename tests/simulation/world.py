@@ -16,7 +16,7 @@ from typing import Any
 from ferryline.registry import Registry, keys
 from ferryline.registry.collection import Retention
 from ferryline.registry.collector import Collector
-from ferryline.registry.convergence import Convergence, wait_until_served
+from ferryline.registry.convergence import wait_until_served
 from ferryline.registry.digests import digest_of
 from ferryline.registry.documents import ChannelEntry, Manifest, ModelFacts, Operation
 from ferryline.registry.errors import FerryError, WaitTimeoutError
@@ -261,7 +261,7 @@ class World:
         def run() -> None:
             try:
                 if step.act is Act.COLLECT:
-                    Collector(registry, RETENTION, monotonic=process.monotonic, pause=process.sleep, readers=1).run()
+                    self._collect(registry, process)
                 elif step.act is Act.PUBLISH:
                     self._publish(registry, step)
                 else:
@@ -274,6 +274,10 @@ class World:
                 self.judge.told(step, error)
 
         self.kernel.spawn(process, run)
+
+    def _collect(self, registry: Registry, process: Troubled) -> None:
+        monotonic, pause = process.monotonic, process.sleep
+        Collector(registry, RETENTION, monotonic=monotonic, pause=pause, readers=1).run()
 
     def _publish(self, registry: Registry, step: Step) -> Manifest:
         # the files of old versions are published again at times
@@ -305,15 +309,11 @@ class World:
     def _wait(self, registry: Registry, process: Troubled, entry: ChannelEntry, seconds: float) -> None:
         began = self.kernel.seconds
 
-        def looked(_: Convergence) -> None:
-            return None
-
         try:
             wait_until_served(
                 registry,
                 entry,
                 seconds=seconds,
-                on_look=looked,
                 clock=process.monotonic,
                 pause=lambda _seconds: process.sleep(self.script.beat / 2),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.judge import Invariant
+from tests.simulation.invariants import Invariant
 from tests.simulation.kept import Kept, kept
 from tests.simulation.play import Failure, failures, play, shortest
 from tests.simulation.substitutes import simulated

@@ -1,15 +1,16 @@
-"""That a history is the same each time, whatever else is played, and that scripts can be cut down and kept."""
+"""A history is the same each time, whatever else is played, and scripts can be cut down and kept."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.simulation import kept
-from tests.simulation.judge import Invariant
+from tests.simulation.invariants import Invariant
 from tests.simulation.kept import Kept
 from tests.simulation.kernel import Event, Kernel, Process
 from tests.simulation.play import happened
-from tests.simulation.script import Act, Script, Step, script_of, shrink
+from tests.simulation.profiles import script_of
+from tests.simulation.script import Act, Script, Step, shrink
 from tests.simulation.store import Fault, Place, Trouble
 from tests.simulation.substitutes import simulated
 
