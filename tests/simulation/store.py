@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -289,6 +290,7 @@ _PLACES = (
 )
 
 
+@functools.lru_cache(4096)
 def _place(verb: Verb, key: str) -> Place:
     if key.startswith("garbage/"):
         return Place.GARBAGE
