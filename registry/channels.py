@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from ferryline.registry.errors import (
     BrokenChainError,
     NotFoundError,
     RefusedError,
+    StoreUnreachableError,
     UntrustedAnswerError,
 )
 from ferryline.registry.hints import Hints
@@ -302,12 +304,10 @@ class Channel:
         return _Named(manifest.blob.digest, manifest.digest, canary, new)
 
     def _require_contract(self, serving: int, named: _Named, versions: Versions) -> None:
+        # what cannot be read cannot be served either; it must not stand in the way of its successor
+        if not named.new or (incumbent := self._incumbent(serving, versions)) is None:
+            return
         for candidate in named.new:
-            try:
-                incumbent = versions.get(serving)
-            except (UntrustedAnswerError, NotFoundError):
-                # what cannot be read cannot be served either; it must not stand in the way of its successor
-                return
             if fault := contract_break(incumbent, candidate):
                 raise RefusedError(
                     "contract",
@@ -315,6 +315,27 @@ class Channel:
                     f"{fault}",
                     "If every caller is ready for it, promote with --allow-contract-change",
                 )
+
+    def _incumbent(self, version: int, versions: Versions) -> Manifest | None:
+        """Returns the manifest of what serves, None where it is damaged or gone for good.
+
+        Raises:
+            StoreUnreachableError: the store lists the manifest and does not show it.
+        """
+        # of a fault of the moment it may come damaged, or not at all
+        with contextlib.suppress(UntrustedAnswerError, NotFoundError):
+            return versions.get(version)
+        try:
+            return versions.get(version)
+        except UntrustedAnswerError:
+            return None
+        except NotFoundError as error:
+            if version in versions.numbers(after=version - 1):
+                raise StoreUnreachableError(
+                    f"the store lists {self.model}@{version}, which serves {self}, and does not show it; "
+                    "try again"
+                ) from error
+            return None
 
     # --- checking ---------------------------------------------------------------------------------
 

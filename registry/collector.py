@@ -27,7 +27,15 @@ from ferryline.registry.collection import (
 )
 from ferryline.registry.contents import Contents, sort_contents
 from ferryline.registry.errors import BrokenChainError, NotFoundError, UntrustedAnswerError
-from ferryline.registry.garbage import MARK_SUFFIX, MARKS, Mark, collected_key, digests_below, mark_key
+from ferryline.registry.garbage import (
+    MARK_SUFFIX,
+    MARKS,
+    Mark,
+    collected_key,
+    digests_below,
+    find_file,
+    mark_key,
+)
 from ferryline.registry.log import READERS
 from ferryline.registry.parallel import in_order
 from ferryline.registry.references import ReferenceReader
@@ -267,7 +275,10 @@ class Collector:
         self._store.put(collected_key(file.digest), witness)
         # of a run that was stopped meanwhile neither the look at the mark nor the turn is worth anything
         if self._read_mark(file.digest) != witness or not turn.is_proved:
-            turn.remove(collected_key(file.digest))
+            turn.require()
+            # where the file is gone, an earlier run finished with it meanwhile, and the note stays
+            if find_file(self._store, file.digest) is not None:
+                turn.remove(collected_key(file.digest))
             return False
         self._store.delete(keys.blob(file.digest))
         if not file.versions:  # nobody will ask what became of it

@@ -99,7 +99,7 @@ def fate(store: Store, digest: str) -> Fate:
     Raises:
         StoreError: the store does not answer, or will not say.
     """
-    file = _listed(store, keys.blob(digest))
+    file = find_file(store, digest)
     signs = _signs(store, digest)
     if file is None:
         return Fate(FileState.COLLECTED, signs.collected) if signs.collected else Fate(FileState.MISSING)
@@ -130,7 +130,7 @@ def spare(store: Store, digest: str) -> bool:
         store.delete(mark_key(digest))
     deadline = elapsed() + SETTLE
     while (begun := _signs(store, digest).collected) is not None:
-        file = _listed(store, keys.blob(digest))
+        file = find_file(store, digest)
         if file is None or file.modified_at > begun:  # collected; or published again since
             return True
         if elapsed() >= deadline:  # the run was killed or gave up
@@ -153,7 +153,7 @@ def secure(store: Store, digest: str, *, what: str) -> None:
     Raises:
         RefusedError: it was collected, or is gone (gate `blob`).
     """
-    if spare(store, digest) and _listed(store, keys.blob(digest)) is None:
+    if spare(store, digest) and find_file(store, digest) is None:
         raise RefusedError(
             _GATE,
             f"the file of {what} {missing_reason(store, digest)}",
@@ -213,6 +213,11 @@ class _Signs:
 def _signs(store: Store, digest: str) -> _Signs:
     found = {listed.key: listed.modified_at for listed in store.list(f"{MARKS}{hex_of(digest)}.")}
     return _Signs(found.get(mark_key(digest)), found.get(collected_key(digest)))
+
+
+def find_file(store: Store, digest: str) -> Listed | None:
+    """Returns the line of a listing that shows the file with `digest`, None where there is none."""
+    return _listed(store, keys.blob(digest))
 
 
 def _listed(store: Store, key: str) -> Listed | None:

@@ -181,8 +181,8 @@ class Follower:
 
     @property
     def previous(self) -> ServedModel | None:
-        """What served before the present session, still warm; None where there is nothing of the kind."""
-        return self._performer.pool.previous
+        """What served before the present session, warm and not rolled back; None where there is none."""
+        return self._performer.previous
 
     @property
     def warm(self) -> tuple[ServedModel, ...]:

@@ -150,21 +150,27 @@ class Performer:
 
     def regression(self, generation: int, reason: str) -> rules.Regressed | None:
         """What to tell the rules where `generation` is to be left; None where that cannot be."""
-        current, previous = self.pool.current, self.pool.previous
+        current, previous = self.pool.current, self.previous
         if current is None or previous is None or current.generation != generation:
             return None
         return rules.Regressed(_target(current), _target(previous), reason)
 
     def fall_back(self) -> rules.Event:
         """Let what served before serve again, as it did."""
-        if self.pool.previous is None:
+        if (previous := self.pool.previous) is None:
             raise ValueError("nothing served before")
         began = time.monotonic()
         if self.pool.current is not None:
             self._left = self.pool.current.manifest.digest
-        self.pool.serve(self.pool.previous)
+        self.pool.serve(previous)
         self.swap_seconds = time.monotonic() - began
         return rules.FellBack()
+
+    @property
+    def previous(self) -> ServedModel | None:
+        """What a fall-back leads to: what served before and is still warm, unless it was rolled back."""
+        previous = self.pool.previous
+        return None if previous is None or self._trusted.is_rolled_back(previous.entry) else previous
 
     @property
     def newest(self) -> ChannelEntry | None:

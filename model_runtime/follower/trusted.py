@@ -82,6 +82,8 @@ class TrustedChannel:
         self._barren_head: ChannelEntry | None = None
         """The newest entry of a log in which nothing was found that is trusted."""
         self._barren_until = 0.0
+        self._rolled_back: set[str] = set()
+        """Digests of manifests that a rollback led away from, and that nobody chose again."""
 
     def news(self, handled: ChannelEntry | None) -> News | None:
         """Returns what is new since `handled`, None where nothing is.
@@ -124,6 +126,13 @@ class TrustedChannel:
             for entry in self._channel.between(serving, candidate)
         )
 
+    def is_rolled_back(self, entry: ChannelEntry) -> bool:
+        """Returns whether a rollback that was seen led away from what `entry` puts to serve.
+
+        It is kept in memory, for a consumer goes back to what served before while the store is down, too.
+        """
+        return entry.manifest_digest in self._rolled_back
+
     def pass_over(self, entry: ChannelEntry) -> None:
         """Names `entry`, which is not trusted, no more."""
         self._passed_over.add(entry.digest)
@@ -144,7 +153,7 @@ class TrustedChannel:
         untrusted: ChannelEntry | None = None
         for entry in entries:
             if self._channel.seal.admits(entry):
-                self._unhandled.append(_Seen(entry, _chooses(entry, self.newest)))
+                self._unhandled.append(self._seen(entry))
                 self.newest, untrusted, self._barren_head = entry, None, None
             else:
                 untrusted = entry
@@ -153,6 +162,14 @@ class TrustedChannel:
                 self._barren_until = self._clock() + self._whole_interval
             self._barren_head = untrusted
         return untrusted or (self._barren_head if self.newest is None else None)
+
+    def _seen(self, entry: ChannelEntry) -> _Seen:
+        before, chooses = self.newest, _chooses(entry, self.newest)
+        if chooses:
+            if before is not None and entry.operation is Operation.ROLLBACK:
+                self._rolled_back.add(before.manifest_digest)
+            self._rolled_back.discard(entry.manifest_digest)
+        return _Seen(entry, chooses)
 
     def _unseen(self) -> Iterable[ChannelEntry]:
         if self.newest is not None:

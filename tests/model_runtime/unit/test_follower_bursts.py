@@ -108,18 +108,40 @@ def test_a_watched_follower_hears_of_a_rollback_while_it_waits(tmp_path: Path) -
     setting.follower.stop()
 
 
-def test_a_fall_back_does_not_wait_for_the_jitter(tmp_path: Path) -> None:
+def test_a_fall_back_does_not_wait_for_the_jitter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = [0.0]
+    monkeypatch.setattr("ferryline.model_runtime.follower.driver.random.random", lambda: chance[0])
     setting = Setting(tmp_path, FollowerSettings(poll_interval=0.01, swap_jitter=3600))
+    setting.registry.promote("digits", setting.publish(0))
+    setting.follower.start()
+    setting.witness.wait(lambda witness: witness.swaps == [(1, 1)])
+    setting.registry.promote("digits", setting.publish(1))
+    setting.witness.wait(lambda witness: witness.swaps == [(1, 1), (2, 2)])
+    chance[0] = 0.5
+    setting.registry.promote("digits", setting.publish(2))
+    wait_until_newest_is_seen(setting)
+    setting.follower.fall_back(2, "it does worse")
+    setting.witness.wait(lambda witness: witness.swaps == [(1, 1), (2, 2), (1, 1)])
+    setting.follower.stop()
+
+
+def test_nothing_falls_back_to_what_was_rolled_back(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, FollowerSettings(poll_interval=0.01))
     for winner in (0, 1):
         setting.registry.promote("digits", setting.publish(winner))
     setting.follower.start()
     setting.witness.wait(lambda witness: witness.swaps == [(2, 2)])
     setting.registry.rollback("digits")
-    setting.witness.wait(lambda witness: witness.swaps == [(2, 2), (3, 1)])
-    setting.registry.promote("digits", setting.publish(2), force=True)
-    wait_until_newest_is_seen(setting)
-    setting.follower.fall_back(3, "it does worse")
-    setting.witness.wait(lambda witness: witness.swaps == [(2, 2), (3, 1), (2, 2)])
+    setting.registry.hold("digits")
+    setting.witness.wait(lambda _: setting.follower.handled == 4)
+    assert setting.follower.previous is None
+    setting.registry.promote("digits", 2, force=True)
+    setting.witness.wait(lambda witness: witness.swaps[-1] == (5, 2))
+    assert setting.follower.previous is not None
+    setting.registry.promote("digits", 1)
+    setting.witness.wait(lambda witness: witness.swaps[-1] == (6, 1))
+    assert setting.follower.previous is not None
+    assert setting.follower.previous.version == 2  # somebody chose it again
     setting.follower.stop()
 
 
