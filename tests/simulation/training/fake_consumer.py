@@ -6,10 +6,12 @@ What is done as there, because readers depend on it:
   With one, a log that was cut back is noticed: the position goes to where the logs part, or
   `LogTruncationError` is raised where no policy resets offsets. Without one, only an offset beyond the log's
   end is noticed.
-- An offset out of range is reset by `auto_offset_reset`, silently, or raises `OffsetOutOfRangeError`; an error
-  waits for the next poll where records of other partitions are there.
+- An offset out of range is reset by `auto_offset_reset`, silently, or raises `OffsetOutOfRangeError`. An
+  error waits for the next poll where records of other partitions are there.
 - Readers of what is committed read to the last stable offset, `end_offsets` is that, and `highwater` is not.
 - A poll passes over markers and aborted records, and the position with it, unless it had all it may take.
+- A topic that is deleted and made anew fails the fetch that is under way: then the client asks what topics
+  there are.
 - What the client knows of topics (`partitions_for_topic`, `cluster.topic_id`) is as old as its last refresh.
 - A broker that is away makes `poll` return nothing and every question raise `KafkaTimeoutError`.
 """
@@ -41,6 +43,8 @@ class _State:
     position: OffsetAndMetadata | None = None
     highwater: int | None = None
     paused: bool = False
+    resetting: bool = False
+    fetching: Partition | None = None  # the log that a fetch waits at
 
 
 class FakeConsumer:
@@ -96,7 +100,7 @@ class FakeConsumer:
         if not isinstance(number, int) or number < 0:
             raise AssertionError("Offset must be >= 0")
         whole = offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(offset, "", -1)
-        self._states[partition].position = whole
+        self._states[partition].position, self._states[partition].resetting = whole, False
 
     def position(self, partition: TopicPartition, timeout_ms: int | None = None) -> int | None:
         if partition not in self._states:
@@ -189,7 +193,8 @@ class FakeConsumer:
         found: dict[TopicPartition, list[Any]] = {}
         for part, state in list(self._states.items()):
             log = self._broker.partition(part.topic, part.partition)
-            if log is None:
+            if log is None or not (state.fetching is None or state.fetching is log):
+                state.fetching = None
                 self.cluster.refresh()
             elif not state.paused:
                 try:
@@ -211,7 +216,7 @@ class FakeConsumer:
         position = state.position
         if position is None or not self._is_in_range(part, state, log):
             return []
-        state.highwater = log.end
+        state.highwater, state.fetching = log.end, log
         end = self._end(log)
         waiting = [e for e in log.entries if position.offset <= e.offset < end]
         given = [e for e in waiting if e.ident is not None]
@@ -242,17 +247,17 @@ class FakeConsumer:
         if not log.start <= position.offset <= log.end:
             if self._policy == "none":
                 raise kafka_errors.OffsetOutOfRangeError({part: position.offset})
-            state.position = None
+            state.position, state.resetting = None, True
             return False
         return True
 
     def _out_of_range(self, part: TopicPartition, state: _State, parting: OffsetAndMetadata | None) -> None:
         if self._policy == "none":
             raise kafka_errors.LogTruncationError({part: parting})
-        state.position = parting
+        state.position, state.resetting = parting, parting is None
 
     def _reset(self, part: TopicPartition, state: _State, log: Partition) -> None:
-        if state.highwater is None and self._group:  # never read: the group's offset counts, if it has one
+        if not state.resetting and self._group:  # never had one: the group's offset counts, if it has one
             committed = self._broker.committed.get((part.topic, part.partition))
             if committed is not None:
                 state.position = OffsetAndMetadata(committed, "", -1)
@@ -260,7 +265,7 @@ class FakeConsumer:
         if self._policy == "none":
             raise kafka_errors.NoOffsetForPartitionError({part: None})
         begin = log.start if self._policy == "earliest" else self._end(log)
-        state.position = OffsetAndMetadata(begin, "", -1)
+        state.position, state.resetting = OffsetAndMetadata(begin, "", -1), False
 
     def _end(self, log: Partition) -> int:
         return log.stable_end if self._committed_only else log.end

@@ -1,6 +1,6 @@
 """What stands for scikit-learn and skl2onnx: a learner that remembers which records it learnt, and its files.
 
-A file of such a learner is the list of these records, so what a published version knows is read from the store.
+A file of such a learner is the list of these records: what a published version knows is read from the store.
 """
 
 from __future__ import annotations

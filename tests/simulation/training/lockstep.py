@@ -1,8 +1,8 @@
 """Threads that run one at a time on a clock that stands still while they do: the same order each time.
 
-A piece of code that uses `threading` and `time` is given a `Lockstep`'s in their place. Then a thread runs until
-it waits, sleeps or passes a point; who is next is drawn from a seeded generator; and where all wait, the clock
-jumps to the first of their deadlines.
+Code that uses `threading` and `time` is given those of a `Lockstep` in their place. Then a thread runs until
+it waits, sleeps or passes a point; who is next is drawn from a seeded generator; and where all wait, the
+clock jumps to the first of their deadlines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from types import TracebackType
 from typing import Any
 
 _SWITCH = 0.25  # of the points passed, how many let another thread go on
-_PATIENCE = 60.0  # seconds of the real clock after which a thread that does not hand over is a fault of a test
+_PATIENCE = (
+    60.0  # seconds of the real clock after which a thread that does not hand over is a fault of a test
+)
 
 
 class KilledError(BaseException):
@@ -31,7 +33,8 @@ class _Player:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.turn = threading.Semaphore(0)
+        self.turn = threading.Lock()  # free while it is this one's turn and not taken up yet
+        self.turn.acquire()
         self.until: Callable[[], bool] | None = None
         self.deadline = float("inf")
         self.ended = False

@@ -58,14 +58,14 @@ def play(history: History, watch: Callable[[str], None] = lambda _line: None) ->
         if ending.error is None:
             same = 0
             continue
-        same = same + 1 if _name(ending) == _name(played.endings[-2:][0]) else 1
+        same = same + 1 if world.is_calm and _name(ending) == _name(played.endings[-2:][0]) else 1
         if _is_remedied_by_learning_anew(world, ending.error):
             world.saved, from_scratch = None, True
             continue
         if not _is_told(world, ending.error):
             played.findings.append(f"crash: the trainer ended by {ending.error!r}")
         world.tick()
-        if same >= _SAME_ENDINGS and world.is_calm:
+        if same >= _SAME_ENDINGS:
             played.findings.append(f"crash loop: each start ends by {ending.error!r}")
             break
         if len(played.endings) > _PROCESSES:
@@ -93,5 +93,3 @@ def _is_told(world: World, error: BaseException) -> bool:
 def _is_remedied_by_learning_anew(world: World, error: BaseException) -> bool:
     """Whether the trainer refuses to go on from its state, and rightly so."""
     return world.changed and isinstance(error, OffsetsLostError)
-
-

@@ -8,10 +8,13 @@ learner and the export, which would take nearly all of the time.
 from __future__ import annotations
 
 import sys
+import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +31,7 @@ from ferryline.streams.rejections import Rejection
 from ferryline.trainer import candidate, service, source, training
 from ferryline.trainer.batches import FetchedBatch
 from ferryline.trainer.loop import RunOptions
+from ferryline.trainer.metrics import TrainerMetrics
 from ferryline.trainer.progress import Progress
 from ferryline.trainer.state import Shape, decode_state, encode_state
 from tests.simulation.training import learning
@@ -127,11 +131,14 @@ def run_process(world: World, *, from_scratch: bool = False) -> tuple[Ending, Me
     memory = Memory()
     world.process, world.stop = steps, Event(steps)
     try:
-        with _patched(world, steps, memory):
+        with _patched(world, steps, memory), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", RuntimeWarning
+            )  # numbers beyond float32 are what some records are for
             try:
                 service.run_trainer(
                     pipeline_of(world.history),
-                    Settings.model_construct(kafka="kafka:9092", state=Path("/nowhere"), store=""),
+                    _settings(),
                     RunOptions(),
                     stop=world.stop,
                     from_scratch=from_scratch,
@@ -149,6 +156,11 @@ def run_process(world: World, *, from_scratch: bool = False) -> tuple[Ending, Me
     return ending, memory
 
 
+@cache
+def _settings() -> Settings:
+    return Settings.model_construct(kafka="kafka:9092", state=Path("/nowhere"), store="")
+
+
 @contextmanager
 def _patched(world: World, steps: Lockstep, memory: Memory) -> Iterator[None]:
     log = _Log(world)
@@ -158,6 +170,8 @@ def _patched(world: World, steps: Lockstep, memory: Memory) -> Iterator[None]:
         (service, "StateFile", partial(_StateInMemory, world, memory)),
         (service, "Training", partial(_WatchedTraining, world, memory)),
         (service, "KafkaSource", partial(_watched, memory, service.KafkaSource)),
+        (service, "TrainerMetrics", _metrics),
+        (service, "load_gate_limits", lambda: None),
         (service, "Gate", lambda *_limits, **_named: _Gate(world)),
         (source, "KafkaConsumer", partial(_connect, world, steps, memory)),
         (candidate, "export_onnx", partial(_export, world, candidate.export_onnx)),
@@ -170,13 +184,12 @@ def _patched(world: World, steps: Lockstep, memory: Memory) -> Iterator[None]:
             (candidate, "golden_rows", lambda *_rows, **_named: None),
             (candidate, "_FORMS", dict.fromkeys(candidate._FORMS, (lambda estimator: estimator,))),
         ]
-    admin_client = admin_client_of(world.broker, steps, world.tick)
-    stands = {"time": SteppedTime(steps), "threading": SteppedThreading(steps), "admin_client": admin_client}
-    for module in _modules():
-        real = {"admin_client": kafka.admin_client} | {name: sys.modules[name] for name in ("time", "threading")}
-        for name, instead in stands.items():
-            if getattr(module, name, None) is real[name]:
-                changes.append((module, name, instead))
+    stands = {
+        "time": SteppedTime(steps),
+        "threading": SteppedThreading(steps),
+        "admin_client": admin_client_of(world.broker, steps, world.tick),
+    }
+    changes += [(module, name, stands[name]) for module, name in _users_of_time_and_threads()]
     before = [(where, name, getattr(where, name)) for where, name, _ in changes]
     for where, name, instead in changes:
         setattr(where, name, instead)
@@ -187,15 +200,24 @@ def _patched(world: World, steps: Lockstep, memory: Memory) -> Iterator[None]:
             setattr(where, name, was)
 
 
-_TIMED = ("ferryline.registry.log", "ferryline.registry.garbage", "ferryline.streams.kafka")
+@cache
+def _metrics(model: str) -> TrainerMetrics:
+    return TrainerMetrics(model)  # nobody reads them here, and making them takes long
 
 
-def _modules() -> list[Any]:
-    return [
+@cache
+def _users_of_time_and_threads() -> list[tuple[Any, str]]:
+    """The modules that name what a simulation must stand for, and the names."""
+    real = {"time": time, "threading": threading, "admin_client": kafka.admin_client}
+    modules = [
         module
         for name, module in list(sys.modules.items())
         if name.startswith("ferryline.trainer.") or name in _TIMED
     ]
+    return [(m, name) for m in modules for name, value in real.items() if getattr(m, name, None) is value]
+
+
+_TIMED = ("ferryline.registry.log", "ferryline.registry.garbage", "ferryline.streams.kafka")
 
 
 def _connect(world: World, steps: Lockstep, memory: Memory, **config: Any) -> FakeConsumer:
@@ -247,7 +269,7 @@ class _WatchedTraining(training.Training):
 
 
 class _StateInMemory:
-    """As `StateFile`; the bytes are made and read when a process begins, as making them takes long."""
+    """As `StateFile`; its bytes are made in a real history only, when a process begins."""
 
     def __init__(self, world: World, memory: Memory, _folder: Path, pipeline: Pipeline) -> None:
         self.path = Path("/nowhere/pipeline.state")
@@ -268,7 +290,10 @@ class _StateInMemory:
         memory = self._memory
         memory.rejected, memory.learnt = list(saved.rejected), list(saved.learnt)
         memory.batches = list(saved.batches)
-        data = encode_state(self._shape, Progress.model_validate_json(saved.progress), saved.arrays)
+        progress = Progress.model_validate_json(saved.progress)
+        if not self._world.history.real:
+            return progress, dict(saved.arrays)
+        data = encode_state(self._shape, progress, saved.arrays)
         return decode_state(data, expected=self._shape, where=str(self.path))
 
     def save(self, progress: Progress, arrays: Any) -> None:
@@ -294,7 +319,10 @@ class _Gate:
     def admit(self, data: bytes, golden: GoldenRows | None = None) -> ModelFacts:
         self._world.point("gate")
         self._world.fail_gate()
-        return learning.FACTS if self._real is None else self._real.admit(data, golden)
+        if self._real is None:
+            return learning.FACTS
+        self._world.facts = self._real.admit(data, golden)
+        return self._world.facts
 
 
 _SHARED = GateInProcess()

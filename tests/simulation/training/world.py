@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from ferryline.registry import Registry, keys
+from ferryline.registry.documents import ModelFacts
 from ferryline.registry.errors import FerryError
 from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import Fault, FaultyStore, Observed, Verb
@@ -21,7 +22,7 @@ from tests.simulation.training.script import Act, History, Step
 from tests.simulation.training.truth import TOPIC, Records
 
 MODEL = "model"
-CALM_TICKS, CALM_SECONDS = 30, 13.0
+CALM_TICKS, CALM_SECONDS = 9, 45.0
 """Polls after the last step, and the time that passes at each: longer than any pause of the trainer's."""
 _BUSY_SECONDS = 0.3
 
@@ -35,15 +36,16 @@ class World:
         saved: what its state file holds; None where there is none.
         events: what it logged: level, event, fields.
         findings: what is wrong, found while it happened.
+        facts: of the models of others, which must have the contract of the trainer's; None before its first.
         done: whether the history has come to its end.
         beginnings: by topic and partition, where a learner that starts now should begin.
-        changed: whether offsets may be ahead of the log since the state began: a topic made anew, or cut back.
+        changed: whether a topic was made anew or cut back since the learner began.
     """
 
     def __init__(self, history: History) -> None:
         self.history = history
         self.clock = Clock()
-        self.choices = random.Random(history.seed ^ 0x5EED)
+        self.choices = random.Random(history.seed ^ 0x5EED)  # noqa: S311 - an order of threads, no secret
         self.broker = Broker()
         self.broker.create(TOPIC, history.partitions)
         self.records = Records(self.broker)
@@ -60,6 +62,7 @@ class World:
         self.done = False
         self.changed = False
         self.gate_faults = self.export_faults = 0
+        self.facts: ModelFacts | None = None if history.real else FACTS
         self.told: Callable[[str, dict[str, Any]], None] = lambda _event, _fields: None
         self.beginnings: dict[tuple[uuid.UUID, int], int] = {}
         self._steps = list(reversed(history.steps))
@@ -220,13 +223,13 @@ class World:
     def _wait(self, step: Step) -> None:
         self.clock.now += step.number(0)
 
-    def _foreign(self, _step: Step) -> None:
+    def _foreign(self, step: Step) -> None:
+        if self.facts is None:
+            return
         with suppress(FerryError):
-            self.operator.promote(MODEL, self._foreign_version())
-
-    def _canary(self, _step: Step) -> None:
-        with suppress(FerryError):
-            self.operator.promote(MODEL, self._foreign_version(), canary=10)
+            data = orjson.dumps({"foreign": self.choices.random()})
+            version = self.operator.publish(MODEL, data, self.facts).version
+            self.operator.promote(MODEL, version, canary=10 if step.act is Act.CANARY else None)
 
     def _canary_ended(self, _step: Step) -> None:
         self._end_canary()
@@ -236,10 +239,6 @@ class World:
             if self.operator.channel(MODEL).require_head().canary:
                 self.operator.rollback(MODEL)
                 self.operator.release(MODEL)
-
-    def _foreign_version(self) -> int:
-        data = orjson.dumps({"foreign": self.choices.random()})
-        return self.operator.publish(MODEL, data, FACTS).version
 
     def _hold(self, _step: Step) -> None:
         with suppress(FerryError):
@@ -285,7 +284,7 @@ _ACTS: dict[Act, Callable[[World, Step], None]] = {
     Act.HOLD: World._hold,
     Act.RELEASE: World._release,
     Act.FOREIGN: World._foreign,
-    Act.CANARY: World._canary,
+    Act.CANARY: World._foreign,
     Act.CANARY_ENDED: World._canary_ended,
     Act.DAMAGED: World._damage,
     Act.VANISHED: World._damage,
