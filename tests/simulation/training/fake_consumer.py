@@ -10,9 +10,9 @@ What is done as there, because readers depend on it:
   error waits for the next poll where records of other partitions are there.
 - Readers of what is committed read to the last stable offset, `end_offsets` is that, and `highwater` is not.
 - A poll passes over markers and aborted records, and the position with it, unless it had all it may take.
-- A topic that is deleted and made anew fails the fetch that is under way: then the client asks what topics
-  there are.
-- What the client knows of topics (`partitions_for_topic`, `cluster.topic_id`) is as old as its last refresh.
+- Records are fetched of partitions that the client knows the leader of. A topic that is deleted or made anew
+  fails the fetch that is under way; then the client asks what topics there are.
+- What the client knows of topics (`partitions_for_topic`, `_cluster.topic_id`) is as old as its last refresh.
 - A broker that is away makes `poll` return nothing and every question raise `KafkaTimeoutError`.
 """
 
@@ -44,7 +44,6 @@ class _State:
     highwater: int | None = None
     paused: bool = False
     resetting: bool = False
-    fetching: Partition | None = None  # the log that a fetch waits at
 
 
 class FakeConsumer:
@@ -78,9 +77,9 @@ class FakeConsumer:
         self._states: dict[TopicPartition, _State] = {}
         self._error: Exception | None = None
         self._closed = False
-        self.cluster = FakeCluster(self)
+        self._cluster = FakeCluster(self)  # the library has no public name for it
         self._require_broker()
-        self.cluster.refresh()
+        self._cluster.refresh()
 
     # --- where to read ---
 
@@ -88,7 +87,7 @@ class FakeConsumer:
         wanted = set(partitions)
         kept = {part: state for part, state in self._states.items() if part in wanted}
         self._states = kept | {part: _State() for part in partitions if part not in kept}
-        self.cluster.refresh()
+        self._cluster.refresh()
 
     def assignment(self) -> set[TopicPartition]:
         return set(self._states)
@@ -149,14 +148,14 @@ class FakeConsumer:
 
     def topics(self) -> set[str]:
         self._require_broker()
-        self.cluster.refresh()
+        self._cluster.refresh()
         return set(self._broker.topics)
 
     def partitions_for_topic(self, topic: str) -> set[int]:
-        if topic not in self.cluster.known:
+        if topic not in self._cluster.known:
             self._require_broker()
-            self.cluster.refresh()
-        return self.cluster.partitions_for_topic(topic) or set()
+            self._cluster.refresh()
+        return self._cluster.partitions_for_topic(topic) or set()
 
     # --- reading ---
 
@@ -192,10 +191,9 @@ class FakeConsumer:
             raise error
         found: dict[TopicPartition, list[Any]] = {}
         for part, state in list(self._states.items()):
-            log = self._broker.partition(part.topic, part.partition)
-            if log is None or not (state.fetching is None or state.fetching is log):
-                state.fetching = None
-                self.cluster.refresh()
+            log = self._known_log(part)
+            if log is None:
+                self._cluster.refresh()
             elif not state.paused:
                 try:
                     records = self._read(part, state, log, limit)
@@ -210,13 +208,21 @@ class FakeConsumer:
                     self._states[part] = self._states.pop(part)  # others come first the next time
         return found
 
+    def _known_log(self, part: TopicPartition) -> Partition | None:
+        """The log of a partition that the client knows the leader of."""
+        known = self._cluster.known.get(part.topic)
+        topic = self._broker.topics.get(part.topic)
+        if known is None or topic is None or known[0] != topic.ident or part.partition >= known[1]:
+            return None
+        return self._broker.partition(part.topic, part.partition)
+
     def _read(self, part: TopicPartition, state: _State, log: Partition, limit: int) -> list[Any]:
         if state.position is None:
             self._reset(part, state, log)
         position = state.position
         if position is None or not self._is_in_range(part, state, log):
             return []
-        state.highwater, state.fetching = log.end, log
+        state.highwater = log.end
         end = self._end(log)
         waiting = [e for e in log.entries if position.offset <= e.offset < end]
         given = [e for e in waiting if e.ident is not None]
@@ -278,8 +284,8 @@ class FakeConsumer:
         return found
 
     def _refresh_when_old(self) -> None:
-        if self._steps.clock.now - self.cluster.refreshed_at >= self._max_age:
-            self.cluster.refresh()
+        if self._steps.clock.now - self._cluster.refreshed_at >= self._max_age:
+            self._cluster.refresh()
 
     def _require_broker(self) -> None:
         self._require_open()

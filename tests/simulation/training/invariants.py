@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from ferryline.registry import keys
-from ferryline.registry.documents import Manifest
-from ferryline.registry.errors import UntrustedAnswerError
+from ferryline.registry.documents import Lineage, Manifest
+from ferryline.registry.errors import NotFoundError, UntrustedAnswerError
 from ferryline.trainer.candidate import EXPORT_LABEL, RUN_LABEL
 from ferryline.trainer.progress import Progress
 from ferryline.trainer.training import Training
@@ -52,7 +52,9 @@ class Listener:
 
     def _check_gone(self, fields: dict[str, Any]) -> None:
         partition, begin, end = fields["partition"], fields["expected"], fields["found"]
-        if not self._world.records.lost_between(partition, begin, end) and not self._world.changed:
+        log = self._world.records.current().get(partition)
+        removed = self._world.records.lost_between(partition, begin, end) or (log and log.start >= end)
+        if not removed and not self._world.changed:
             self._world.findings.append(
                 f"false loss: {begin} to {end} of partition {partition} are told to be gone and never were"
             )
@@ -141,12 +143,20 @@ def _loss_is_told(world: World, learnt: list[int], memory: Memory) -> list[str]:
         and truth.ident not in seen
         and _is_due(world, truth.ident)
         and not any(_covers(fields, truth) for fields in listener.gone)
+        and not any(_begins_after(fields, truth) for _, _, fields in world.events)
     ]
     return [f"loss is told: not told: {_places(world, silent)}"] if silent else []
 
 
 def _covers(fields: dict[str, Any], truth: Truth) -> bool:
     return fields["partition"] == truth.partition and fields["expected"] <= truth.offset < fields["found"]
+
+
+def _begins_after(fields: dict[str, Any], truth: Truth) -> bool:
+    """Whether it was said that reading a partition, or a topic that was made anew, begins after a record."""
+    begins = fields.get("begins_at", 0)
+    begin = begins.get(truth.partition, 0) if isinstance(begins, dict) else begins
+    return begin > truth.offset and fields.get("partition", truth.partition) == truth.partition
 
 
 def _is_due(world: World, ident: int | None) -> bool:
@@ -193,8 +203,8 @@ def _lineage(world: World, manifest: Manifest) -> Iterable[str]:
     lineage = manifest.lineage
     assert lineage is not None
     name = f"lineage: version {manifest.version}:"
-    ranges = {part.partition: part for part in lineage.offsets}
-    for part in lineage.offsets:
+    past = getattr(lineage, "past", ())
+    for part in (*lineage.offsets, *past):
         if part.first > part.end:
             yield f"{name} first {part.first} is beyond end {part.end}"
     if world.history.real:
@@ -206,7 +216,7 @@ def _lineage(world: World, manifest: Manifest) -> Iterable[str]:
     if not truths:
         return
     newest = truths[-1].topic
-    outside = [t.ident for t in truths if t.topic == newest and not _is_within(ranges.get(t.partition), t)]
+    outside = [t.ident for t in truths if t.topic == newest and not _is_named(lineage, t)]
     if outside:
         yield f"{name} does not name {_places(world, outside)}"
     room = sum(part.end - part.first for part in lineage.offsets)
@@ -215,11 +225,11 @@ def _lineage(world: World, manifest: Manifest) -> Iterable[str]:
         yield f"{name} {lineage.records} records and {lineage.skipped} skipped of {room} offsets"
 
 
-def _is_within(part: Any, truth: Truth) -> bool:
-    if part is None:
-        return False
-    # where the log was cut back below it, the range says what is there now
-    return part.first <= truth.offset < part.end or truth.removed_by == "truncation"
+def _is_named(lineage: Lineage, truth: Truth) -> bool:
+    return any(
+        part.partition == truth.partition and part.first <= truth.offset < part.end
+        for part in (*lineage.offsets, *getattr(lineage, "past", ()))
+    )
 
 
 def _publishing_lives(
@@ -264,7 +274,7 @@ def _no_worse(world: World) -> Iterable[str]:
             continue
         try:
             manifest = world.operator.versions(MODEL).get(entry.version)
-        except UntrustedAnswerError:
+        except (UntrustedAnswerError, NotFoundError):
             continue
         accuracy = manifest.evaluation.metrics.get("accuracy") if manifest.evaluation else None
         if accuracy is None:

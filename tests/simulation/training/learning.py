@@ -51,6 +51,13 @@ class RememberingLearner:
             raise UnlearnableError("poison")
         self.idents.extend(rows[:, 0].astype(int).tolist())
 
+    def taught(self, rows: npt.NDArray[np.float64], positions: npt.NDArray[np.int64]) -> RememberingLearner:
+        """Another one that has learnt more."""
+        other = RememberingLearner()
+        other.idents = list(self.idents)
+        other.learn(rows, positions)
+        return other
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"idents": np.array(self.idents, dtype=np.int64)} if self.idents else {}
 

@@ -87,7 +87,7 @@ def _name(ending: Ending) -> str:
 def _is_told(world: World, error: BaseException) -> bool:
     if isinstance(error, UnknownTopicError):
         return TOPIC not in world.broker.topics
-    return isinstance(error, StoreUnreachableError)
+    return isinstance(error, StoreUnreachableError) or "cannot be written" in str(error)
 
 
 def _is_remedied_by_learning_anew(world: World, error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,7 @@ from ferryline.trainer.loop import RunOptions
 from ferryline.trainer.metrics import TrainerMetrics
 from ferryline.trainer.progress import Progress
 from ferryline.trainer.state import Shape, decode_state, encode_state
+from ferryline.trainer.state import StateFile as _StateFile
 from tests.simulation.training import learning
 from tests.simulation.training.fake_consumer import FakeConsumer, admin_client_of
 from tests.simulation.training.lockstep import (
@@ -169,7 +171,7 @@ def _patched(world: World, steps: Lockstep, memory: Memory) -> Iterator[None]:
         (service, "structlog", SimpleNamespace(get_logger=lambda: log)),
         (service, "StateFile", partial(_StateInMemory, world, memory)),
         (service, "Training", partial(_WatchedTraining, world, memory)),
-        (service, "KafkaSource", partial(_watched, memory, service.KafkaSource)),
+        (service, "KafkaSource", partial(_watched, memory, steps, service.KafkaSource)),
         (service, "TrainerMetrics", _metrics),
         (service, "load_gate_limits", lambda: None),
         (service, "Gate", lambda *_limits, **_named: _Gate(world)),
@@ -231,7 +233,10 @@ def _note_given(memory: Memory, partition: int, offset: int, ident: int) -> None
     memory.given[partition, offset] = ident
 
 
-def _watched(memory: Memory, make: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+def _watched(memory: Memory, steps: Lockstep, make: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    if "clock" in signature(make).parameters:
+        stepped = SteppedTime(steps)
+        named |= {"clock": stepped.monotonic, "pause": stepped.sleep}
     memory.source = make(*arguments, **named)
     return memory.source
 
@@ -276,6 +281,7 @@ class _StateInMemory:
         self._world = world
         self._memory = memory
         self._shape = Shape.of(pipeline)
+        self._failure = partial(_unwritable, self)
 
     def acquire(self) -> None:
         pass
@@ -298,6 +304,7 @@ class _StateInMemory:
 
     def save(self, progress: Progress, arrays: Any) -> None:
         self._world.point("save")
+        self._world.fail_save(self._failure)
         memory = self._memory
         self._world.saved = Saved(
             progress.model_dump_json(),
@@ -307,6 +314,11 @@ class _StateInMemory:
             list(memory.learnt),
         )
         self._world.point("saved")
+
+
+def _unwritable(state: _StateInMemory, error: OSError) -> Exception:
+    found: Exception = _StateFile._unwritable(state, error)  # type: ignore[arg-type]
+    return found
 
 
 class _Gate:

@@ -36,6 +36,7 @@ class Act(StrEnum):
     STORE_FAULT = "store_fault"  # fault, requests before it
     GATE_FAULT = "gate_fault"  # calls that raise OSError
     EXPORT_FAULT = "export_fault"  # calls that raise OSError
+    SAVE_FAULT = "save_fault"  # saves that the disk does not take
     KILL = "kill"  # points until then
     RESTART = "restart"
     WAIT = "wait"  # seconds
@@ -126,13 +127,14 @@ class History:
 
 
 _FADING = 0.15
-_SHORTEST, _LONGEST = 6, 14
+_SHORTEST, _LONGEST = 5, 12
 _COMMON = 4  # appends for each other step
 _CHANCES: dict[Act, int] = {
     Act.COMMITTED: 3, Act.ABORTED: 3, Act.OPENED: 1, Act.FINISHED: 1, Act.RETENTION: 2, Act.COMPACTION: 1,
     Act.TRUNCATION: 2, Act.PARTITION_ADDED: 2, Act.TOPIC_ANEW: 2, Act.TOPIC_DELETED: 1, Act.KAFKA_DOWN: 2,
     Act.KAFKA_UP: 2, Act.STORE_DOWN: 2, Act.STORE_UP: 2, Act.STORE_FAULT: 4, Act.GATE_FAULT: 2,
-    Act.EXPORT_FAULT: 2, Act.KILL: 5, Act.RESTART: 3, Act.WAIT: 6, Act.HOLD: 1, Act.RELEASE: 1,
+    Act.EXPORT_FAULT: 2, Act.SAVE_FAULT: 2,
+    Act.KILL: 5, Act.RESTART: 3, Act.WAIT: 6, Act.HOLD: 1, Act.RELEASE: 1,
     Act.FOREIGN: 2, Act.CANARY: 1, Act.CANARY_ENDED: 1, Act.DAMAGED: 1, Act.VANISHED: 1,
 }  # fmt: skip
 _FAULTS = ("LOST_REQUEST", "LOST_ANSWER", "DONE_TWICE", "ALREADY_THERE", "DENIED", "LATE")
@@ -171,7 +173,7 @@ def _step(draw: random.Random, act: Act, partitions: int) -> Step:
             words = (str(draw.choice([1, 1, 2])), str(draw.choice([0, 2, 5, 12])))
         case Act.STORE_FAULT:
             words = (draw.choice(_FAULTS), str(draw.randrange(12)))
-        case Act.GATE_FAULT | Act.EXPORT_FAULT:
+        case Act.GATE_FAULT | Act.EXPORT_FAULT | Act.SAVE_FAULT:
             words = (str(draw.choice([1, 1, 1, 3])),)
         case Act.KILL:
             words = (str(draw.randrange(30)),)

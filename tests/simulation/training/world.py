@@ -22,7 +22,7 @@ from tests.simulation.training.script import Act, History, Step
 from tests.simulation.training.truth import TOPIC, Records
 
 MODEL = "model"
-CALM_TICKS, CALM_SECONDS = 9, 45.0
+CALM_TICKS, CALM_SECONDS = 7, 45.0
 """Polls after the last step, and the time that passes at each: longer than any pause of the trainer's."""
 _BUSY_SECONDS = 0.3
 
@@ -61,7 +61,7 @@ class World:
         self.findings: list[str] = []
         self.done = False
         self.changed = False
-        self.gate_faults = self.export_faults = 0
+        self.gate_faults = self.export_faults = self.save_faults = 0
         self.facts: ModelFacts | None = None if history.real else FACTS
         self.told: Callable[[str, dict[str, Any]], None] = lambda _event, _fields: None
         self.beginnings: dict[tuple[uuid.UUID, int], int] = {}
@@ -129,12 +129,18 @@ class World:
             for number, log in (enumerate(topic.partitions) if topic else ())
         }
 
+    def fail_save(self, failure: Callable[[OSError], Exception]) -> None:
+        """Raise what a full disk makes of a save, where that is due."""
+        if self.save_faults > 0:
+            self.save_faults -= 1
+            raise failure(OSError(28, "No space left on device"))
+
     # --- steps ---
 
     def _calm_down(self) -> None:
         self._calm_ticks = 0
         self._kill_in = None
-        self.gate_faults = self.export_faults = 0
+        self.gate_faults = self.export_faults = self.save_faults = 0
         self.broker.down = self.faulty.down = False
         self.faults.clear()
         self.faulty.settle()
@@ -214,6 +220,9 @@ class World:
     def _export_fault(self, step: Step) -> None:
         self.export_faults += step.number(0)
 
+    def _save_fault(self, step: Step) -> None:
+        self.save_faults += step.number(0)
+
     def _kill(self, step: Step) -> None:
         self._kill_in = step.number(0)
 
@@ -278,6 +287,7 @@ _ACTS: dict[Act, Callable[[World, Step], None]] = {
     Act.STORE_FAULT: World._store_fault,
     Act.GATE_FAULT: World._gate_fault,
     Act.EXPORT_FAULT: World._export_fault,
+    Act.SAVE_FAULT: World._save_fault,
     Act.KILL: World._kill,
     Act.RESTART: World._restart,
     Act.WAIT: World._wait,
