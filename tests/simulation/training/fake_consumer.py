@@ -1,4 +1,4 @@
-"""kafka-python's consumer and admin client (3.0.12) over a `Broker`, with the answers that the library gives.
+"""kafka-python's consumer (3.0.12) over a `Broker`, with the answers that the library gives.
 
 What is done as there, because readers depend on it:
 
@@ -19,8 +19,7 @@ What is done as there, because readers depend on it:
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -30,12 +29,8 @@ from kafka import errors as kafka_errors
 from kafka.future import Future
 from kafka.structs import OffsetAndTimestamp
 
-from ferryline.streams.errors import BrokerUnreachableError
 from tests.simulation.training.fake_log import UNDEFINED, Broker, Partition
 from tests.simulation.training.lockstep import Lockstep
-
-_NIL = uuid.UUID(int=0)
-_PARTITION_UNKNOWN = 3
 
 
 @dataclass(slots=True)
@@ -81,6 +76,11 @@ class FakeConsumer:
         self._require_broker()
         self._cluster.refresh()
 
+    def knows_epoch(self, number: int) -> bool:
+        """Whether the position in a partition of any topic has a leader's epoch."""
+        positions = [state.position for part, state in self._states.items() if part.partition == number]
+        return any(position is not None and position.leader_epoch >= 0 for position in positions)
+
     # --- where to read ---
 
     def assign(self, partitions: list[TopicPartition]) -> None:
@@ -92,14 +92,13 @@ class FakeConsumer:
     def assignment(self) -> set[TopicPartition]:
         return set(self._states)
 
-    def seek(self, partition: TopicPartition, offset: int | OffsetAndMetadata) -> None:
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        if not isinstance(offset, int) or offset < 0:
+            raise ValueError("Offset must be int >= 0")
         if partition not in self._states:
-            raise kafka_errors.IllegalStateError("Partition is not assigned")
-        number = offset.offset if isinstance(offset, OffsetAndMetadata) else offset
-        if not isinstance(number, int) or number < 0:
-            raise AssertionError("Offset must be >= 0")
-        whole = offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(offset, "", -1)
-        self._states[partition].position, self._states[partition].resetting = whole, False
+            raise ValueError("Unassigned partition")
+        state = self._states[partition]
+        state.position, state.resetting = OffsetAndMetadata(offset, "", -1), False
 
     def position(self, partition: TopicPartition, timeout_ms: int | None = None) -> int | None:
         if partition not in self._states:
@@ -329,47 +328,6 @@ class FakeCluster:
 
     def topics(self, exclude_internal_topics: bool = True) -> set[str]:
         return set(self.known)
-
-
-class FakeAdmin:
-    """What `KafkaAdminClient` answers to who asks about topics."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-
-    def list_topics(self) -> list[str]:
-        return list(self._broker.topics)
-
-    def describe_topics(self, topics: list[str] | None = None) -> list[dict[str, Any]]:
-        return [self._description(name) for name in (self._broker.topics if topics is None else topics)]
-
-    def _description(self, name: str) -> dict[str, Any]:
-        topic = self._broker.topics.get(name)
-        parts = [
-            {"error_code": 0, "partition_index": number, "leader_id": 1, "leader_epoch": log.epoch}
-            for number, log in enumerate(topic.partitions if topic else [])
-        ]
-        code = 0 if topic else _PARTITION_UNKNOWN
-        ident = topic.ident if topic else _NIL
-        return {"error_code": code, "name": name, "topic_id": ident, "partitions": parts}
-
-    def close(self) -> None:
-        pass
-
-
-def admin_client_of(broker: Broker, steps: Lockstep, on_failure: Callable[[], None]) -> Callable[..., Any]:
-    """Stands for `streams.kafka.admin_client`."""
-
-    @contextmanager
-    def admin_client(bootstrap: str, *, timeout: float = 10.0) -> Iterator[FakeAdmin]:
-        steps.point("kafka.admin")
-        if broker.down:
-            on_failure()
-            steps.sleep(timeout)
-            raise BrokerUnreachableError(bootstrap, "nothing listens")
-        yield FakeAdmin(broker)
-
-    return admin_client
 
 
 def _record(part: TopicPartition, entry: Any) -> Any:

@@ -55,6 +55,7 @@ def play(history: History, watch: Callable[[str], None] = lambda _line: None) ->
         from_scratch = False
         watch(f"-- {_name(ending)}")
         played.endings.append(ending)
+        world.pass_while_down()
         if ending.error is None:
             same = 0
             continue

@@ -37,15 +37,11 @@ from ferryline.trainer.progress import Progress
 from ferryline.trainer.state import Shape, decode_state, encode_state
 from ferryline.trainer.state import StateFile as _StateFile
 from tests.simulation.training import learning
-from tests.simulation.training.fake_consumer import FakeConsumer, admin_client_of
-from tests.simulation.training.lockstep import (
-    Event,
-    KilledError,
-    Lockstep,
-    SteppedThreading,
-    SteppedTime,
-)
+from tests.simulation.training.fake_admin import admin_client_of
+from tests.simulation.training.fake_consumer import FakeConsumer
+from tests.simulation.training.lockstep import KilledError, Lockstep
 from tests.simulation.training.script import History
+from tests.simulation.training.stepped_modules import Event, SteppedThreading, SteppedTime
 from tests.simulation.training.truth import TOPIC
 from tests.simulation.training.world import MODEL, World
 from tests.support.unit_tier import GateInProcess
@@ -154,7 +150,7 @@ def run_process(world: World, *, from_scratch: bool = False) -> tuple[Ending, Me
             finally:
                 steps.end()
     finally:
-        world.process = None
+        world.process, world.knows_epoch = None, lambda _partition: False
     return ending, memory
 
 
@@ -224,6 +220,7 @@ _TIMED = ("ferryline.registry.log", "ferryline.registry.garbage", "ferryline.str
 
 def _connect(world: World, steps: Lockstep, memory: Memory, **config: Any) -> FakeConsumer:
     consumer = FakeConsumer(world.broker, steps, world.tick, partial(_note_given, memory), **config)
+    world.knows_epoch = consumer.knows_epoch
     if world.saved is None:
         world.note_beginnings()
     return consumer

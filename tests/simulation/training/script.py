@@ -37,8 +37,8 @@ class Act(StrEnum):
     GATE_FAULT = "gate_fault"  # calls that raise OSError
     EXPORT_FAULT = "export_fault"  # calls that raise OSError
     SAVE_FAULT = "save_fault"  # saves that the disk does not take
-    KILL = "kill"  # points until then
-    RESTART = "restart"
+    KILL = "kill"  # points until then, steps that happen while it is down
+    RESTART = "restart"  # steps that happen while it is down
     WAIT = "wait"  # seconds
     HOLD = "hold"
     RELEASE = "release"
@@ -176,7 +176,9 @@ def _step(draw: random.Random, act: Act, partitions: int) -> Step:
         case Act.GATE_FAULT | Act.EXPORT_FAULT | Act.SAVE_FAULT:
             words = (str(draw.choice([1, 1, 1, 3])),)
         case Act.KILL:
-            words = (str(draw.randrange(30)),)
+            words = (str(draw.randrange(30)), str(draw.choice([0, 0, 1, 2])))
+        case Act.RESTART:
+            words = (str(draw.choice([0, 0, 1, 2])),)
         case Act.WAIT:
             words = (str(draw.choice([1, 6, 12, 40])),)
         case _:

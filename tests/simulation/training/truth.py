@@ -22,7 +22,11 @@ EITHER = {"year_10000", "year_-300"}
 
 @dataclass(slots=True)
 class Truth:
-    """A record: where it was written, what it is, and what removed it."""
+    """A record: where it was written, what it is, what removed it, and whether it is seen.
+
+    It `overgrows` where it has an offset that another record had, which was lost while no reader knew the
+    epoch of the leader: to who knows offsets only, nothing has changed.
+    """
 
     ident: int
     topic: uuid.UUID
@@ -31,6 +35,7 @@ class Truth:
     kind: str
     transaction: int | None = None
     removed_by: str = ""
+    overgrows: bool = False
 
 
 class Records:
@@ -39,6 +44,7 @@ class Records:
     def __init__(self, broker: Broker) -> None:
         self.all: dict[int, Truth] = {}
         self._broker = broker
+        self._unseen_cuts: dict[tuple[uuid.UUID, int], int] = {}
         self._transactions = 0
 
     def append(self, partition: int, kinds: Iterable[str], transaction: int | None = None) -> None:
@@ -50,12 +56,19 @@ class Records:
         for kind in kinds:
             ident = len(self.all) + 1
             entry = log.append(ident, _value(ident, kind), _TIMESTAMPS.get(kind, _NOW + ident), transaction)
-            self.all[ident] = Truth(ident, topic, partition, entry.offset, kind, transaction)
+            truth = Truth(ident, topic, partition, entry.offset, kind, transaction)
+            truth.overgrows = entry.offset < self._unseen_cuts.get((topic, partition), 0)
+            self.all[ident] = truth
 
     def begin_transaction(self) -> int:
         """The number of a new transaction."""
         self._transactions += 1
         return self._transactions
+
+    def note_unseen_cut(self, partition: int) -> None:
+        """The log is about to be cut back, and no reader can tell."""
+        key = (self._broker.topics[TOPIC].ident, partition)
+        self._unseen_cuts[key] = max(self._unseen_cuts.get(key, 0), self.current()[partition].end)
 
     def remove(self, entries: Iterable[Entry], by: str) -> None:
         """Note that `by` removed these."""

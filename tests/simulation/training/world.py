@@ -33,6 +33,8 @@ class World:
     Attributes:
         process: the trainer's process that runs, if one does.
         stop: set to end it in peace.
+        knows_epoch: whether its position in a partition has a leader's epoch.
+        down_for: steps that happen before the next one begins.
         saved: what its state file holds; None where there is none.
         events: what it logged: level, event, fields.
         findings: what is wrong, found while it happened.
@@ -66,6 +68,8 @@ class World:
         self.told: Callable[[str, dict[str, Any]], None] = lambda _event, _fields: None
         self.beginnings: dict[tuple[uuid.UUID, int], int] = {}
         self._steps = list(reversed(history.steps))
+        self.down_for = 0
+        self.knows_epoch: Callable[[int], bool] = lambda _partition: False
         self._kill_in: int | None = None
         self._calm_ticks = -1
 
@@ -78,7 +82,7 @@ class World:
             self._do(self._steps.pop())
         elif not self.is_calm:
             self._calm_down()
-        elif self._calm_ticks < CALM_TICKS:
+        elif self._calm_ticks < CALM_TICKS or self.process is None:
             self._calm_ticks += 1
         else:
             self.done = True
@@ -96,6 +100,12 @@ class World:
             if self._kill_in < 0:
                 self._kill_in = None
                 self.process.killed = True
+
+    def pass_while_down(self) -> None:
+        """Let the steps happen that happen before the next process begins."""
+        while self.down_for > 0:
+            self.down_for -= 1
+            self.tick()
 
     def point(self, name: str) -> None:
         """Pass a point of the process."""
@@ -184,6 +194,8 @@ class World:
             self.records.remove(log.compact([e.offset for e in log.entries][::2]), "compaction")
         else:
             self.changed = True
+            if not self.knows_epoch(step.number(0)):
+                self.records.note_unseen_cut(step.number(0))
             self.records.remove(log.truncate(log.end - step.number(1)), "truncation")
 
     def _add_partition(self, _step: Step) -> None:
@@ -224,10 +236,12 @@ class World:
         self.save_faults += step.number(0)
 
     def _kill(self, step: Step) -> None:
-        self._kill_in = step.number(0)
+        self._kill_in, self.down_for = step.number(0), step.number(1)
 
-    def _restart(self, _step: Step) -> None:
-        self.stop.set()
+    def _restart(self, step: Step) -> None:
+        self.down_for = step.number(0)
+        if self.process is not None:
+            self.stop.set()
 
     def _wait(self, step: Step) -> None:
         self.clock.now += step.number(0)
