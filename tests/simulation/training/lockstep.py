@@ -1,8 +1,8 @@
 """Threads that run one at a time on a clock that stands still while they do: the same order each time.
 
-A thread runs until it waits, sleeps or passes a point; who is next is drawn from a seeded generator; and where
-all wait, the clock jumps to the first of their deadlines. What stands for the modules `threading` and `time`
-lies in `stepped_modules`.
+A thread runs until it waits, sleeps or passes a point; who is next is drawn from a seeded generator; and
+where all wait, the clock jumps to the first of their deadlines. What stands for the modules `threading` and
+`time` lies in `stepped_modules`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import threading
 from collections.abc import Callable
 
-_SWITCH = 0.25  # of the points passed, how many let another thread go on
+_SWITCH = 0.12  # of the points passed, how many let another thread go on
 _PATIENCE = (
     60.0  # seconds of the real clock after which a thread that does not hand over is a fault of a test
 )

@@ -55,6 +55,7 @@ def play(history: History, watch: Callable[[str], None] = lambda _line: None) ->
         from_scratch = False
         watch(f"-- {_name(ending)}")
         played.endings.append(ending)
+        told = ending.error is None or _is_told(world, ending.error)
         world.pass_while_down()
         if ending.error is None:
             same = 0
@@ -63,7 +64,7 @@ def play(history: History, watch: Callable[[str], None] = lambda _line: None) ->
         if _is_remedied_by_learning_anew(world, ending.error):
             world.saved, from_scratch = None, True
             continue
-        if not _is_told(world, ending.error):
+        if not told:
             played.findings.append(f"crash: the trainer ended by {ending.error!r}")
         world.tick()
         if same >= _SAME_ENDINGS:

@@ -219,14 +219,15 @@ _TIMED = ("ferryline.registry.log", "ferryline.registry.garbage", "ferryline.str
 
 
 def _connect(world: World, steps: Lockstep, memory: Memory, **config: Any) -> FakeConsumer:
-    consumer = FakeConsumer(world.broker, steps, world.tick, partial(_note_given, memory), **config)
+    consumer = FakeConsumer(world.broker, steps, world.tick, partial(_note_given, world, memory), **config)
     world.knows_epoch = consumer.knows_epoch
     if world.saved is None:
         world.note_beginnings()
     return consumer
 
 
-def _note_given(memory: Memory, partition: int, offset: int, ident: int) -> None:
+def _note_given(world: World, memory: Memory, partition: int, offset: int, ident: int) -> None:
+    world.found_records = True
     memory.given[partition, offset] = ident
 
 

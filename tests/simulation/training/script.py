@@ -127,7 +127,7 @@ class History:
 
 
 _FADING = 0.15
-_SHORTEST, _LONGEST = 5, 12
+_SHORTEST, _LONGEST = 4, 10
 _COMMON = 4  # appends for each other step
 _CHANCES: dict[Act, int] = {
     Act.COMMITTED: 3, Act.ABORTED: 3, Act.OPENED: 1, Act.FINISHED: 1, Act.RETENTION: 2, Act.COMPACTION: 1,

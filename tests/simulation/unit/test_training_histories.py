@@ -28,7 +28,7 @@ def test_histories(begin: int) -> None:
 
 
 def test_histories_with_the_real_learner_and_export() -> None:
-    require_sound([History.of_seed(seed, real=True) for seed in range(8)])
+    require_sound([History.of_seed(seed, real=True) for seed in range(4)])
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
