@@ -76,10 +76,11 @@ class FakeConsumer:
         self._require_broker()
         self._cluster.refresh()
 
-    def knows_epoch(self, number: int) -> bool:
-        """Whether the position in a partition of any topic has a leader's epoch."""
-        positions = [state.position for part, state in self._states.items() if part.partition == number]
-        return any(position is not None and position.leader_epoch >= 0 for position in positions)
+    def reached(self, part: TopicPartition) -> OffsetAndMetadata | None:
+        """The position in a partition with the leader's epoch, None where it has none."""
+        state = self._states.get(part)
+        position = state.position if state else None
+        return position if position is not None and position.leader_epoch >= 0 else None
 
     # --- where to read ---
 

@@ -102,8 +102,10 @@ class Partition:
         if epoch == self.epoch:
             return epoch, self.end
         below = [index for index, (number, _) in enumerate(self.epochs) if number <= epoch]
-        if not below or epoch > self.epoch:
+        if epoch > self.epoch:
             return UNDEFINED
+        if not below:
+            return epoch, self.epochs[0][1]
         return self.epochs[below[-1]][0], self.epochs[below[-1] + 1][1]
 
     def is_visible(self, entry: Entry) -> bool:

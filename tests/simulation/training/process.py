@@ -150,7 +150,7 @@ def run_process(world: World, *, from_scratch: bool = False) -> tuple[Ending, Me
             finally:
                 steps.end()
     finally:
-        world.process, world.knows_epoch = None, lambda _partition: False
+        world.end_process()
     return ending, memory
 
 
@@ -220,7 +220,7 @@ _TIMED = ("ferryline.registry.log", "ferryline.registry.garbage", "ferryline.str
 
 def _connect(world: World, steps: Lockstep, memory: Memory, **config: Any) -> FakeConsumer:
     consumer = FakeConsumer(world.broker, steps, world.tick, partial(_note_given, world, memory), **config)
-    world.knows_epoch = consumer.knows_epoch
+    world.consumer = consumer
     if world.saved is None:
         world.note_beginnings()
     return consumer

@@ -65,10 +65,13 @@ class Records:
         self._transactions += 1
         return self._transactions
 
-    def note_unseen_cut(self, partition: int) -> None:
-        """The log is about to be cut back, and no reader can tell."""
+    def note_unseen_cut(self, partition: int, cut_at: int, end: int) -> None:
+        """The log was cut back from `end`, and no reader can tell."""
         key = (self._broker.topics[TOPIC].ident, partition)
-        self._unseen_cuts[key] = max(self._unseen_cuts.get(key, 0), self.current()[partition].end)
+        self._unseen_cuts[key] = max(self._unseen_cuts.get(key, 0), end)
+        for truth in self.all.values():
+            if (truth.topic, truth.partition) == key and cut_at <= truth.offset < end:
+                truth.overgrows = True
 
     def remove(self, entries: Iterable[Entry], by: str) -> None:
         """Note that `by` removed these."""

@@ -9,12 +9,14 @@ from contextlib import suppress
 from typing import Any
 
 import orjson
+from kafka import OffsetAndMetadata, TopicPartition
 
 from ferryline.registry import Registry, keys
 from ferryline.registry.documents import ModelFacts
 from ferryline.registry.errors import FerryError
 from ferryline.registry.stores.memory import MemoryStore
 from tests.faulty_store import Fault, FaultyStore, Observed, Verb
+from tests.simulation.training.fake_consumer import FakeConsumer
 from tests.simulation.training.fake_log import Broker
 from tests.simulation.training.learning import FACTS
 from tests.simulation.training.lockstep import Clock, Lockstep
@@ -35,7 +37,7 @@ class World:
     Attributes:
         process: the trainer's process that runs, if one does.
         stop: set to end it in peace.
-        knows_epoch: whether its position in a partition has a leader's epoch.
+        consumer: its client of Kafka.
         down_for: steps that happen before the next one begins.
         saved: what its state file holds; None where there is none.
         events: what it logged: level, event, fields.
@@ -72,7 +74,8 @@ class World:
         self.beginnings: dict[tuple[uuid.UUID, int], int] = {}
         self._steps = list(reversed(history.steps))
         self.down_for = 0
-        self.knows_epoch: Callable[[int], bool] = lambda _partition: False
+        self.consumer: FakeConsumer | None = None
+        self._cuts: list[tuple[int, int, int]] = []
         self._kill_in: int | None = None
         self.found_records = False
         self._calm_ticks = -1
@@ -108,6 +111,19 @@ class World:
             if self._kill_in < 0:
                 self._kill_in = None
                 self.process.killed = True
+
+    def end_process(self) -> None:
+        """The process has ended: a cut that it did not notice the next one cannot notice."""
+        for number, cut_at, end in self._cuts:
+            at, log = self._reached(number), self.records.current().get(number)
+            if at is not None and log is not None and at.leader_epoch < log.epoch and at.offset > cut_at:
+                self.records.note_unseen_cut(number, cut_at, end)
+        self._cuts.clear()
+        self.process = self.consumer = None
+
+    def _reached(self, partition: int) -> OffsetAndMetadata | None:
+        """The process' position in a partition, if it knows the leader's epoch of what it read there."""
+        return self.consumer.reached(TopicPartition(TOPIC, partition)) if self.consumer else None
 
     def pass_while_down(self) -> None:
         """Let the steps happen that happen before the next process begins."""
@@ -202,9 +218,12 @@ class World:
             self.records.remove(log.compact([e.offset for e in log.entries][::2]), "compaction")
         else:
             self.changed = True
-            if not self.knows_epoch(step.number(0)):
-                self.records.note_unseen_cut(step.number(0))
-            self.records.remove(log.truncate(log.end - step.number(1)), "truncation")
+            number, end = step.number(0), log.end
+            self.records.remove(log.truncate(end - step.number(1)), "truncation")
+            if self._reached(number) is None:
+                self.records.note_unseen_cut(number, log.end, end)
+            else:
+                self._cuts.append((number, log.end, end))
 
     def _add_partition(self, _step: Step) -> None:
         topic = self.broker.topics.get(TOPIC)
