@@ -174,7 +174,7 @@ class Delivery:
 
 def _as_candidate(manifest: Manifest) -> Candidate:
     records = manifest.lineage.records if manifest.lineage else 0
-    return Candidate(manifest.version, records, accuracy_of(manifest))
+    return Candidate(manifest.version, records, accuracy_of(manifest), manifest.digest)
 
 
 def _rounded(value: float | None) -> float | None:

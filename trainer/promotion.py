@@ -19,11 +19,15 @@ from ferryline.streams.pipeline import PromotionMode, PromotionSpec
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A published version; `records` is all it learnt from, `accuracy` its prequential one."""
+    """A published version; `records` is all it learnt from, `accuracy` its prequential one.
+
+    `digest` is the manifest's, for a number that was lost with its manifest is given out again.
+    """
 
     version: int
     records: int
     accuracy: float | None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Serving:
         accuracy: from the version's manifest; None where it is not known.
         canary: the version that runs beside it as a canary, if one does.
         recent: the versions that set the standard, see `recently_served`.
+        digest: of the version's manifest.
     """
 
     version: int
@@ -53,6 +58,7 @@ class Serving:
     accuracy: float | None
     canary: int | None = None
     recent: tuple[Served, ...] = ()
+    digest: str = ""
 
     @property
     def best(self) -> Served | None:
@@ -110,11 +116,17 @@ def _channel_objection(spec: PromotionSpec, candidate: Candidate, serving: Servi
         return f"the channel is held at version {serving.version}"
     if serving.canary is not None:
         return f"version {serving.canary} runs as a canary beside version {serving.version}"
-    if serving.version >= candidate.version:
+    if not _is_newer(candidate, serving):
         return f"version {serving.version} serves already"
     if spec.mode is PromotionMode.NO_WORSE:
         return _accuracy_objection(spec, candidate, serving)
     return None
+
+
+def _is_newer(candidate: Candidate, serving: Serving) -> bool:
+    if candidate.version == serving.version:
+        return candidate.digest != serving.digest
+    return candidate.version > serving.version
 
 
 def _accuracy_objection(spec: PromotionSpec, candidate: Candidate, serving: Serving) -> str | None:

@@ -52,6 +52,7 @@ class ServingView:
             accuracy=accuracies[head.manifest_digest],
             canary=head.canary.version if head.canary else None,
             recent=tuple(Served(entry.version, accuracies[entry.manifest_digest]) for entry in window),
+            digest=head.manifest_digest,
         )
 
     def _window(self, head: ChannelEntry) -> list[ChannelEntry]:

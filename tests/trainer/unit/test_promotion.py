@@ -36,6 +36,7 @@ def serving(
         (ALWAYS, GOOD, serving(held=True), False, "held at version 6"),
         (ALWAYS, GOOD, serving(version=7), False, "version 7 serves already"),
         (ALWAYS, GOOD, serving(version=8), False, "version 8 serves already"),
+        (ALWAYS, Candidate(7, 1000, 0.9, "sha256:new"), serving(version=7), True, "always"),
         (NO_WORSE, GOOD, serving(accuracy=0.919), True, "no_worse"),
         (NO_WORSE, GOOD, serving(accuracy=0.93), False, "more than 0.02 below the 0.9300 of version 6"),
         (NO_WORSE, GOOD, serving(accuracy=None), True, "no_worse"),
