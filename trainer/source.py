@@ -192,12 +192,12 @@ class KafkaSource:
         Raises:
             BrokerUnreachableError: the broker is late: it shows the topic as it was before.
         """
-        fewer = topic.id == self._at.topic_id and not set(topic.partitions) >= self._at.offsets.keys()
+        same = bool(topic.id) and topic.id == self._at.topic_id
+        fewer = same and not set(topic.partitions) >= self._at.offsets.keys()
         if fewer or topic.id in self._left_ids:
             cause = f"it shows topic {self._source.topic} as it was before"
             raise BrokerUnreachableError(self._bootstrap, cause)
         parts = [self._partition(number) for number in topic.partitions]
-        self._consumer.assign(parts)
         first = self._consumer.beginning_offsets(parts, timeout_ms=_QUESTION_MS)
         ends = self._consumer.end_offsets(parts, timeout_ms=_QUESTION_MS)
         bounds = {part.partition: OffsetBounds(first[part], ends[part]) for part in parts}
@@ -209,6 +209,7 @@ class KafkaSource:
             start=self._source.start,
             diverged=diverged,
         )
+        self._consumer.assign(parts)  # not before the broker has answered: `lag` asks for what is read
         for part in parts:
             self._consumer.seek(part, at.offsets[part.partition])
         if self._at.topic_id not in {"", at.topic_id}:

@@ -144,6 +144,23 @@ def test_a_topic_that_goes_and_comes_again_is_waited_for(topic: FakeTopic, reade
     assert learned.read() == values("new", 40)
 
 
+def test_the_lag_is_told_while_a_topic_made_anew_is_not_ready(topic: FakeTopic, digits: Pipeline) -> None:
+    topic.add_partition()
+    reader = Reader(topic, digits.source)
+    learned = Learned(reader)
+    topic.append(values("old", 30), 1)
+    learned.read()
+    topic.make_anew(partitions=1)
+    topic.append(values("new", 40))
+    with reader.answering(topic.described()):
+        reader.consumer.truncated = dict.fromkeys(reader.consumer._at)
+        topic.there = False  # its leader does not answer yet
+        assert learned.read(2) == []
+        assert reader.source.lag() >= 0
+        topic.there = True
+    assert learned.read() == values("new", 40)
+
+
 def test_a_broker_that_is_late_does_not_lead_back_to_the_former_topic(
     topic: FakeTopic, reader: Reader
 ) -> None:
@@ -310,3 +327,11 @@ def test_a_broker_without_ids_is_read_as_far_as_offsets_tell(topic: FakeTopic, r
     topic.make_anew()
     with pytest.raises(OffsetsLostError, match="made anew or cut"):
         learned.read()
+
+
+def test_a_broker_without_ids_that_shows_fewer_partitions_is_not_taken_for_late(
+    topic: FakeTopic, reader: Reader
+) -> None:
+    topic.id = None
+    with pytest.raises(OffsetsLostError, match=r"partitions \[1\] of .* are not there"):
+        Learned(reader, Progress(first={0: 0, 1: 0}, next={0: 0, 1: 5}))
