@@ -234,13 +234,13 @@ class TrainerLoop:
                 )
 
     def _saved(self) -> bool:
-        """Save, and return whether that was done; what the disk did not take is tried again soon."""
+        """Save, and return whether that was done; what disk or memory did not take is tried again soon."""
         try:
             self._save()
-        except StateUnwritableError as error:
+        except (StateUnwritableError, MemoryError) as error:
             self._saved_at = time.monotonic()
             self._log.error(
-                "state_unsaved", error=str(error), retry_in_seconds=_SAVE_EVERY, learning="goes on"
+                "state_unsaved", error=told(error), retry_in_seconds=_SAVE_EVERY, learning="goes on"
             )
             return False
         return True

@@ -236,20 +236,22 @@ def test_an_export_that_fails_is_tried_again_and_learning_goes_on(
     assert ("exc_info" in told[0]) is isinstance(error, TypeError)
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()], ids=["disk", "memory"]
+)
 def test_a_state_that_cannot_be_saved_holds_the_version_back(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr("ferryline.trainer.schedule.FIRST_PAUSE", 0.001)
     monkeypatch.setattr(loop_module, "_POLL", 0.001)
     bench.topic.append(records(40))
     bench.run(20)
-    full = OSError(errno.ENOSPC, "No space left on device")
     replace, saves = StateFile._replace, iter([False, True, True])
 
     def sometimes(self: StateFile, data: bytes) -> None:
         if next(saves, False):
             assert len(bench.publisher.models) == 1
-            raise full
+            raise error
         replace(self, data)
 
     monkeypatch.setattr(StateFile, "_replace", sometimes)
