@@ -38,7 +38,7 @@ DISCOVERY_SECONDS = 5.0
 
 _CONNECT_TIMEOUT = 5.0
 _QUESTION_MS = 2000
-_IDLE_CHECK = 2.0  # seconds without a record after which the broker is asked whether it lives
+_IDLE_CHECK = 2.0  # seconds without a record after which the broker is asked whether it lives, and told of
 _CLOSE_MS = 1000
 
 Found = Mapping[TopicPartition, list[Any]]
@@ -86,6 +86,7 @@ class KafkaSource:
         self._left_ids: set[str] = set()  # of topics that are no more; a broker may be late to know
         self._quiet_since = self._clock()
         self._lost_at: float | None = None
+        self._told_lost_at = 0.0
 
     def open(self, known: Placement) -> Placement:
         """Connect, and go to `known`; without offsets in it, where the pipeline says.
@@ -287,23 +288,33 @@ class KafkaSource:
         try:
             ends = self._consumer.end_offsets(parts, timeout_ms=_QUESTION_MS)
         except KafkaError as error:
-            self._note_lost(brief(error))
+            self._note_lost(self._why_silent(error))
         else:
             self._ends = {part.partition: end for part, end in ends.items()}
             self._note_back()
+
+    def _why_silent(self, error: KafkaError) -> str:
+        """What the client says, unless its metadata shows that the topic is gone."""
+        if topic_in_metadata(self._consumer, self._source.topic) is None:
+            return str(UnknownTopicError(self._source.topic, self._bootstrap))
+        return brief(error)
 
     def _lost(self, cause: str, timeout: float) -> None:
         self._note_lost(cause)
         self._pause(timeout)  # the client raised at once: do not spin
 
     def _note_lost(self, cause: str) -> None:
+        now = self._clock()
         if self._lost_at is None:
-            self._lost_at = self._clock()
+            self._lost_at = now
+        elif now - self._told_lost_at < _IDLE_CHECK:
+            return
+        self._told_lost_at = now
         self._log.warning(
             "kafka_unreachable",
             kafka=self._bootstrap,
             cause=cause,
-            for_seconds=round(self._clock() - self._lost_at, 1),
+            for_seconds=round(now - self._lost_at, 1),
             action="retrying; nothing is lost",
         )
 

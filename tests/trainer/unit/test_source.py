@@ -161,6 +161,23 @@ def test_the_lag_is_told_while_a_topic_made_anew_is_not_ready(topic: FakeTopic, 
     assert learned.read() == values("new", 40)
 
 
+def test_a_topic_that_is_gone_is_said_to_be(topic: FakeTopic, reader: Reader) -> None:
+    learned = Learned(reader)
+    topic.there = False
+    reader.wait(10)
+    learned.read(1)
+    assert "has no topic" in reader.log.named("kafka_unreachable")[-1]["cause"]
+
+
+def test_an_outage_is_told_each_two_seconds_and_not_at_each_poll(topic: FakeTopic, reader: Reader) -> None:
+    learned = Learned(reader)
+    reader.down = True
+    topic.add_partition()
+    learned.read(50)  # of 0.2 seconds
+    assert reader.now == pytest.approx(10)
+    assert len(reader.log.named("kafka_unreachable")) == 5
+
+
 def test_a_broker_that_is_late_does_not_lead_back_to_the_former_topic(
     topic: FakeTopic, reader: Reader
 ) -> None:
