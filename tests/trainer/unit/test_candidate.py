@@ -8,6 +8,7 @@ from river.datasets import Phishing
 
 from ferryline.model_runtime.facts import read_facts
 from ferryline.model_runtime.golden import check_golden_rows
+from ferryline.model_runtime.session import Array, ExhaustedError, OnnxSession
 from ferryline.registry.documents import GoldenRows, Role
 from ferryline.registry.errors import RefusedError
 from ferryline.streams.pipeline import ArrayFeatures, ExportSpec, LabelSpec, Pipeline
@@ -200,6 +201,25 @@ def test_a_corrupted_export_is_never_a_candidate(trained: Training, monkeypatch:
         export_candidate(trained)
     assert caught.value.gate == "parity"
     assert "float64" in caught.value.reason
+
+
+def test_memory_that_runs_out_at_the_parity_gate_chooses_no_other_precision(
+    trained: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OnnxSession.run
+
+    def sometimes(session: OnnxSession, feeds: dict[str, Array], outputs: list[str]) -> object:
+        if feeds["input"].dtype == np.float32:
+            session._run = _without_memory
+        return run(session, feeds, outputs)
+
+    monkeypatch.setattr(OnnxSession, "run", sometimes)
+    with pytest.raises(ExhaustedError, match="MemoryError"):
+        export_candidate(trained)
+
+
+def _without_memory(*_: object) -> None:
+    raise MemoryError
 
 
 def test_a_tolerance_of_nothing_is_not_met(trained: Training) -> None:
