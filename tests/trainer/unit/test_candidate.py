@@ -11,7 +11,7 @@ from ferryline.model_runtime.golden import check_golden_rows
 from ferryline.model_runtime.session import Array, ExhaustedError, OnnxSession
 from ferryline.registry.documents import GoldenRows, Role
 from ferryline.registry.errors import RefusedError
-from ferryline.streams.pipeline import ArrayFeatures, ExportSpec, LabelSpec, Pipeline
+from ferryline.streams.pipeline import ArrayFeatures, LabelSpec, Pipeline
 from ferryline.trainer import candidate as candidate_module
 from ferryline.trainer.batches import FetchedBatch
 from ferryline.trainer.candidate import ExportedModel, export_candidate
@@ -258,7 +258,8 @@ def test_where_no_row_is_finite_the_reason_is_told(trained: Training) -> None:
 
 
 def test_an_opset_that_skl2onnx_does_not_know_is_refused(trained: Training) -> None:
-    export = ExportSpec(opset=99)
+    # as 22 is for skl2onnx 1.19
+    export = trained.pipeline.export.model_copy(update={"opset": 99})
     strange = Training(trained.pipeline.model_copy(update={"export": export}))
     strange.restore(trained.progress, trained.arrays())
     with pytest.raises(RefusedError, match="opset") as caught:
