@@ -117,7 +117,7 @@ class TrainerLoop:
         pause = _FIRST_PAUSE
         while not self._stop.is_set():
             try:
-                return self._source.open(self._progress.placement)
+                return self._source.open(self._progress.placement, left=self._progress.left_topics)
             except BrokerUnreachableError as error:
                 if self._options.fail_fast:
                     raise

@@ -11,7 +11,7 @@ fetched records is never a loss: transaction markers, aborted records and compac
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -88,8 +88,12 @@ class KafkaSource:
         self._lost_at: float | None = None
         self._told_lost_at = 0.0
 
-    def open(self, known: Placement) -> Placement:
+    def open(self, known: Placement, *, left: Collection[str] = ()) -> Placement:
         """Connect, and go to `known`; without offsets in it, where the pipeline says.
+
+        Args:
+            known: where reading had come.
+            left: ids of topics of the same name that were read before; none of them comes again.
 
         Returns:
             Where reading begins, for every partition of the topic.
@@ -100,7 +104,7 @@ class KafkaSource:
             BrokerUnreachableError: no broker answers.
         """
         quiet_client_logs()
-        self._at = known
+        self._at, self._left_ids = known, set(left)
         topic = self._describe()
         try:
             self._consumer = self._connect()

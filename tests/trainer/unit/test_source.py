@@ -26,7 +26,9 @@ class Learned:
         self.reader = reader
         self.progress = progress or Progress()
         self.records: list[bytes | None] = []
-        self.progress = self.progress.placed(reader.source.open(self.progress.placement))
+        self.progress = self.progress.placed(
+            reader.source.open(self.progress.placement, left=self.progress.left_topics)
+        )
 
     def read(self, polls: int = 8, *, limit: int = 1000) -> list[bytes | None]:
         before = len(self.records)
@@ -192,6 +194,21 @@ def test_a_broker_that_is_late_does_not_lead_back_to_the_former_topic(
     assert learned.read() == []
     topic.id = present
     assert learned.read() == []
+
+
+def test_a_broker_that_is_late_at_a_restart_is_asked_again(topic: FakeTopic, reader: Reader) -> None:
+    former = topic.id
+    topic.append(values("old", 30))
+    learned = Learned(reader)
+    learned.read()
+    topic.make_anew()
+    topic.append(values("new", 40))
+    learned.read()
+    topic.id, present = former, topic.id
+    with pytest.raises(BrokerUnreachableError, match="as it was before"):
+        again(reader, learned)
+    topic.id = present
+    assert again(reader, learned).read() == []
 
 
 def test_a_late_answer_about_the_topic_is_not_believed(topic: FakeTopic, reader: Reader) -> None:
