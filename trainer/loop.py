@@ -228,9 +228,12 @@ class TrainerLoop:
             else:
                 self._stop.wait(_POLL)
             if time.monotonic() > deadline:
+                why = "run again when the store is back"
+                if self._schedule.retry_at is not None:
+                    why = "its export fails, as the log says"
                 raise PublishTimeoutError(
                     f"the last version ({self._progress.records} records) could not be published for "
-                    f"{_LAST_PUBLISH:g} s; run again when the store is back, nothing learnt is lost"
+                    f"{_LAST_PUBLISH:g} s; {why}, nothing learnt is lost"
                 )
 
     def _saved(self) -> bool:
