@@ -19,5 +19,6 @@ def narrow(numbers: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.floating[Any
     beyond = np.isinf(cast)
     if beyond.any():
         beyond &= np.isfinite(numbers)
+    if beyond.any():  # else it may be `numbers` itself, which nobody may write to
         cast[beyond] = np.copysign(np.finfo(cast.dtype).max, numbers[beyond])
     return cast

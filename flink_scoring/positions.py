@@ -28,12 +28,14 @@ class TopicOffsets:
 
     Attributes:
         first: the oldest offset that is left.
-        end: the offset behind the last committed record.
+        end: the offset behind the last record that is committed: before the first transaction that is open.
+        written: the offset behind the last record there is.
         committed: the group's offset, where it has one.
     """
 
     first: Mapping[int, int]
     end: Mapping[int, int]
+    written: Mapping[int, int]
     committed: Mapping[int, int]
 
 
@@ -76,7 +78,7 @@ def choose_positions(
     unreadable = {
         number: offset
         for number, offset in known.items()
-        if number in found.first and not found.first[number] <= offset <= found.end[number]
+        if number in found.first and not found.first[number] <= offset <= found.written[number]
     }
     wanted = start if start is not Start.COMMITTED else (Start.EARLIEST if known else fallback)
     chosen = dict(found.end if wanted is Start.LATEST else found.first)

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 import structlog
 from kafka import IsolationLevel, OffsetAndMetadata, OffsetSpec, TopicPartition
-from kafka.errors import KafkaError, NoError
+from kafka.errors import AuthorizationError, KafkaError, NoError
 
 from ferryline.flink_scoring.labelling.statements import labels_group
 from ferryline.flink_scoring.options import JobOptions
 from ferryline.flink_scoring.positions import Start, StartPositions, TopicOffsets, choose_positions
 from ferryline.flink_scoring.topics import OutputLimits, prepare_topics
-from ferryline.streams.errors import BrokerUnreachableError
-from ferryline.streams.kafka import admin_client, topic_partitions
+from ferryline.streams.errors import BrokerRefusedError, BrokerUnreachableError
+from ferryline.streams.kafka import admin_client, brief, topic_partitions
 
 _PATIENCE = 30.0
 _PAUSE = 0.2
@@ -48,7 +48,7 @@ def prepare(options: JobOptions) -> PreparedPipeline:
     Raises:
         UnknownTopicError: the source topic, or that of the labels, does not exist.
         BrokerUnreachableError: no broker answers.
-        BrokerRefusedError: an output topic cannot be created.
+        BrokerRefusedError: an output topic cannot be created, or rights are missing on what is read.
     """
     limits = prepare_topics(options.kafka, options.pipeline)
     groups = {options.pipeline.source.topic: options.name}
@@ -64,6 +64,7 @@ def resolve_positions(options: JobOptions, topic: str, group: str) -> StartPosit
     Raises:
         UnknownTopicError: there is no such topic.
         BrokerUnreachableError: no broker answers.
+        BrokerRefusedError: rights are missing on the topic or the group.
     """
     positions = choose_positions(
         topic,
@@ -90,19 +91,30 @@ def read_offsets(bootstrap: str, topic: str, group: str) -> TopicOffsets:
     Raises:
         UnknownTopicError: there is no such topic.
         BrokerUnreachableError: no broker answers.
+        BrokerRefusedError: rights are missing on the topic or the group.
     """
     parts = [TopicPartition(topic, number) for number in topic_partitions(bootstrap, topic)]
 
     def ask(client: Any) -> TopicOffsets:
+        # before the others: a job that runs may commit meanwhile what was not written when those were asked
+        committed = client.list_group_offsets({group: parts})[group]
         first = client.list_partition_offsets(dict.fromkeys(parts, OffsetSpec.EARLIEST))
         # before the first transaction that is open: its records are still to come
         end = client.list_partition_offsets(
             dict.fromkeys(parts, OffsetSpec.LATEST), isolation_level=IsolationLevel.READ_COMMITTED
         )
-        committed = client.list_group_offsets({group: parts})[group]
-        return TopicOffsets(*map(_by_partition, (first, end, committed)))
+        written = client.list_partition_offsets(dict.fromkeys(parts, OffsetSpec.LATEST))
+        return TopicOffsets(*map(_by_partition, (first, end, written, committed)))
 
-    return _asked(bootstrap, ask)
+    try:
+        return _asked(bootstrap, ask)
+    except BrokerUnreachableError as error:
+        if not isinstance(error.__cause__, AuthorizationError):
+            raise
+        raise BrokerRefusedError(
+            f"Kafka at {bootstrap} refuses: {brief(error.__cause__)}; check this client's rights on topic "
+            f"{topic} and on the consumer group {group}: the job reads both"
+        ) from error
 
 
 def keep_positions(bootstrap: str, starts: Iterable[StartPositions]) -> None:

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ferryline.model_runtime.session import Array, ExhaustedError, OnnxSession
+from ferryline.model_runtime.session import Array, OnnxSession, require_resources
 from ferryline.registry.documents import GoldenRows, ModelFacts, TensorSpec
-from ferryline.registry.error_kinds import is_exhaustion
 from ferryline.registry.errors import RefusedError
 
 GATE = "golden-rows"
@@ -44,7 +43,7 @@ def check_golden_rows(session: OnnxSession, facts: ModelFacts, golden: GoldenRow
     try:
         outputs = session.run(feeds, list(golden.outputs))
     except ValueError as error:
-        _require_resources(error)
+        require_resources(error)
         raise RefusedError(GATE, str(error), _REMEDY) from error
     for name, values in golden.outputs.items():
         _require_equal(name, outputs[name], to_array(values, specs[name]), golden.absolute_tolerance)
@@ -65,7 +64,7 @@ def warm_up(session: OnnxSession, facts: ModelFacts) -> str | None:
     try:
         session.run(zeros(facts))
     except ValueError as error:
-        _require_resources(error)
+        require_resources(error)
         return str(error)
     return None
 
@@ -82,11 +81,6 @@ def zeros(facts: ModelFacts) -> dict[str, Array]:
         if spec.dtype == "string":
             feeds[spec.name].fill("")
     return feeds
-
-
-def _require_resources(error: ValueError) -> None:
-    if is_exhaustion(str(error)):
-        raise ExhaustedError(str(error)) from error
 
 
 def _require_equal(name: str, actual: Array, expected: Array, tolerance: float) -> None:

@@ -120,3 +120,19 @@ class OnnxSession:
         except Exception as error:  # see __init__
             raise ValueError(f"the model could not be run on these inputs: {error}") from error
         return dict(zip(names, map(np.asarray, results), strict=True))
+
+
+def require_resources(error: ValueError) -> None:
+    """Return where a run failed for what it was given.
+
+    Args:
+        error: as `OnnxSession.run` raised it.
+
+    Raises:
+        ExhaustedError: the machine let it fail; the next try may succeed.
+    """
+    cause = error.__cause__  # Python's own MemoryError says nothing, and NumPy's nothing that is known
+    if isinstance(cause, OSError | MemoryError):
+        raise ExhaustedError(f"it could not be run for now: {cause!r}") from error
+    if is_exhaustion(str(error)):
+        raise ExhaustedError(str(error)) from error

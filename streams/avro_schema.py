@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,27 +79,44 @@ class AvroFields:
         kind = self.require(name)
         if any(self._may_be_number(found["values"]) for found in self._branches(kind, "map")):
             return
-        record = next(self._branches(kind, "record"), None)
-        if record is None:
+        faults = [self._fault(record, name, members) for record in self._branches(kind, "record")]
+        if not faults:
             raise ValueError(f"the schema's field {name!r} is neither a record nor a map of numbers")
+        if all(faults):
+            raise ValueError(faults[0])
+
+    def _fault(self, record: Any, name: str, members: Sequence[str]) -> str:
+        """Why a record has no numbers called `members`; empty where it has."""
         for member in members:
-            if not self._may_be_number(_field_of(record, member, f"the schema's field {name!r}")):
-                raise ValueError(f"the schema's field '{name}.{member}' is no number")
+            try:
+                kind = _field_of(record, member, f"the schema's field {name!r}")
+            except ValueError as error:
+                return str(error)
+            if not self._may_be_number(kind):
+                return f"the schema's field '{name}.{member}' is no number"
+        return ""
 
     def _may_be_number(self, kind: Any) -> bool:
         return any(True for number in _NUMBERS for _ in self._branches(kind, number))
 
     def _branches(self, kind: Any, wanted: str) -> Iterator[Any]:
-        """The types called `wanted` that a type is or may be; a logical type makes it another one."""
+        """The types called `wanted` that a type is or may be; a logical type may make it another one."""
         if isinstance(kind, list):
             for each in kind:
                 yield from self._branches(each, wanted)
         elif isinstance(kind, str) and kind in self._named:
             yield from self._branches(self._named[kind], wanted)
         elif kind == wanted or (
-            isinstance(kind, dict) and kind["type"] == wanted and "logicalType" not in kind
+            isinstance(kind, dict) and kind["type"] == wanted and not _is_converted(kind)
         ):
             yield kind
+
+
+def _is_converted(kind: Mapping[str, Any]) -> bool:
+    """Whether fastavro reads a type as something else by its logical type; it ignores unknown ones."""
+    from fastavro.read import LOGICAL_READERS
+
+    return f"{kind['type']}-{kind.get('logicalType')}" in LOGICAL_READERS
 
 
 def _field_of(record: Any, name: str, where: str) -> Any:

@@ -120,7 +120,8 @@ def describe_topic(bootstrap: str, topic: str, *, timeout: float = 10.0) -> Topi
         if topic in client.list_topics():
             for description in client.describe_topics([topic]):
                 partitions = sorted(part["partition_index"] for part in description["partitions"])
-                return TopicDescription(_id_of(description["topic_id"]), tuple(partitions))
+                if partitions:  # none: it goes, or this broker does not know it yet
+                    return TopicDescription(_id_of(description.get("topic_id")), tuple(partitions))
     raise UnknownTopicError(topic, bootstrap)
 
 
@@ -154,7 +155,7 @@ def topic_id(bootstrap: str, topic: str, *, timeout: float = 10.0) -> str:
     """
     with admin_client(bootstrap, timeout=timeout) as client:
         for description in client.describe_topics([topic]):
-            return _id_of(description["topic_id"])
+            return _id_of(description.get("topic_id"))
     return ""
 
 

@@ -42,7 +42,7 @@ class OffsetsLostError(UsageError):
 
 
 class PublishTimeoutError(StoreError):
-    """The store did not take the last version in time; the state has all that was learnt."""
+    """The last version was not published in time; the state has all that was learnt."""
 
 
 class PublisherEndedError(FerryError):

@@ -117,7 +117,7 @@ class TrainerLoop:
         pause = _FIRST_PAUSE
         while not self._stop.is_set():
             try:
-                return self._source.open(self._progress.placement)
+                return self._source.open(self._progress.placement, left=self._progress.left_topics)
             except BrokerUnreachableError as error:
                 if self._options.fail_fast:
                     raise
@@ -228,19 +228,22 @@ class TrainerLoop:
             else:
                 self._stop.wait(_POLL)
             if time.monotonic() > deadline:
+                why = "run again when the store is back"
+                if self._schedule.retry_at is not None:
+                    why = "its export fails, as the log says"
                 raise PublishTimeoutError(
                     f"the last version ({self._progress.records} records) could not be published for "
-                    f"{_LAST_PUBLISH:g} s; run again when the store is back, nothing learnt is lost"
+                    f"{_LAST_PUBLISH:g} s; {why}, nothing learnt is lost"
                 )
 
     def _saved(self) -> bool:
-        """Save, and return whether that was done; what the disk did not take is tried again soon."""
+        """Save, and return whether that was done; what disk or memory did not take is tried again soon."""
         try:
             self._save()
-        except StateUnwritableError as error:
+        except (StateUnwritableError, MemoryError) as error:
             self._saved_at = time.monotonic()
             self._log.error(
-                "state_unsaved", error=str(error), retry_in_seconds=_SAVE_EVERY, learning="goes on"
+                "state_unsaved", error=told(error), retry_in_seconds=_SAVE_EVERY, learning="goes on"
             )
             return False
         return True

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.pipeline import Pipeline as SklearnPipeline
 
-from ferryline.model_runtime.session import Array, OnnxSession
+from ferryline.model_runtime.session import Array, OnnxSession, require_resources
 from ferryline.registry.documents import GoldenRows, ParityReport
-from ferryline.registry.error_kinds import is_exhaustion
 from ferryline.registry.errors import RefusedError
 from ferryline.trainer.export import INPUT, LABEL, PROBABILITIES, Precision
 from ferryline.trainer.ring import Rows
@@ -45,6 +44,7 @@ def check_parity(
     Raises:
         RefusedError: a label differs that is no tie, a probability is off by more than `tolerance`, or one is
             no number.
+        ExhaustedError: the file could not be run for want of memory; the next try may succeed.
     """
     outputs = _run(session, rows, precision)
     # predict_proba alone decides both, as the file's one graph does
@@ -107,8 +107,7 @@ def _run(session: OnnxSession, rows: Array, precision: Precision) -> dict[str, A
     try:
         return session.run({INPUT: _cast(rows, precision)}, [LABEL, PROBABILITIES])
     except ValueError as error:
-        if is_exhaustion(str(error)):  # says nothing about the file
-            raise
+        require_resources(error)  # else want of memory would choose another precision, for good
         raise RefusedError(GATE, str(error), _REMEDY) from error
 
 

@@ -72,6 +72,11 @@ class Progress(BaseModel):
         """Where reading goes on."""
         return Placement(self.topic_id, dict(self.next))
 
+    @property
+    def left_topics(self) -> frozenset[str]:
+        """The ids of topics of the same name that were read before."""
+        return frozenset(each.topic_id for each in self.past) - {"", self.topic_id}
+
     def placed(self, placement: Placement) -> Self:
         """Returns the progress of a trainer that reads on at `placement`.
 

@@ -11,7 +11,7 @@ fetched records is never a loss: transaction markers, aborted records and compac
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -38,7 +38,7 @@ DISCOVERY_SECONDS = 5.0
 
 _CONNECT_TIMEOUT = 5.0
 _QUESTION_MS = 2000
-_IDLE_CHECK = 2.0  # seconds without a record after which the broker is asked whether it lives
+_IDLE_CHECK = 2.0  # seconds without a record after which the broker is asked whether it lives, and told of
 _CLOSE_MS = 1000
 
 Found = Mapping[TopicPartition, list[Any]]
@@ -86,9 +86,14 @@ class KafkaSource:
         self._left_ids: set[str] = set()  # of topics that are no more; a broker may be late to know
         self._quiet_since = self._clock()
         self._lost_at: float | None = None
+        self._told_lost_at = 0.0
 
-    def open(self, known: Placement) -> Placement:
+    def open(self, known: Placement, *, left: Collection[str] = ()) -> Placement:
         """Connect, and go to `known`; without offsets in it, where the pipeline says.
+
+        Args:
+            known: where reading had come.
+            left: ids of topics of the same name that were read before; none of them comes again.
 
         Returns:
             Where reading begins, for every partition of the topic.
@@ -99,7 +104,7 @@ class KafkaSource:
             BrokerUnreachableError: no broker answers.
         """
         quiet_client_logs()
-        self._at = known
+        self._at, self._left_ids = known, set(left)
         topic = self._describe()
         try:
             self._consumer = self._connect()
@@ -192,12 +197,12 @@ class KafkaSource:
         Raises:
             BrokerUnreachableError: the broker is late: it shows the topic as it was before.
         """
-        fewer = topic.id == self._at.topic_id and not set(topic.partitions) >= self._at.offsets.keys()
+        same = bool(topic.id) and topic.id == self._at.topic_id
+        fewer = same and not set(topic.partitions) >= self._at.offsets.keys()
         if fewer or topic.id in self._left_ids:
             cause = f"it shows topic {self._source.topic} as it was before"
             raise BrokerUnreachableError(self._bootstrap, cause)
         parts = [self._partition(number) for number in topic.partitions]
-        self._consumer.assign(parts)
         first = self._consumer.beginning_offsets(parts, timeout_ms=_QUESTION_MS)
         ends = self._consumer.end_offsets(parts, timeout_ms=_QUESTION_MS)
         bounds = {part.partition: OffsetBounds(first[part], ends[part]) for part in parts}
@@ -209,6 +214,7 @@ class KafkaSource:
             start=self._source.start,
             diverged=diverged,
         )
+        self._consumer.assign(parts)  # not before the broker has answered: `lag` asks for what is read
         for part in parts:
             self._consumer.seek(part, at.offsets[part.partition])
         if self._at.topic_id not in {"", at.topic_id}:
@@ -286,23 +292,33 @@ class KafkaSource:
         try:
             ends = self._consumer.end_offsets(parts, timeout_ms=_QUESTION_MS)
         except KafkaError as error:
-            self._note_lost(brief(error))
+            self._note_lost(self._why_silent(error))
         else:
             self._ends = {part.partition: end for part, end in ends.items()}
             self._note_back()
+
+    def _why_silent(self, error: KafkaError) -> str:
+        """What the client says, unless its metadata shows that the topic is gone."""
+        if topic_in_metadata(self._consumer, self._source.topic) is None:
+            return str(UnknownTopicError(self._source.topic, self._bootstrap))
+        return brief(error)
 
     def _lost(self, cause: str, timeout: float) -> None:
         self._note_lost(cause)
         self._pause(timeout)  # the client raised at once: do not spin
 
     def _note_lost(self, cause: str) -> None:
+        now = self._clock()
         if self._lost_at is None:
-            self._lost_at = self._clock()
+            self._lost_at = now
+        elif now - self._told_lost_at < _IDLE_CHECK:
+            return
+        self._told_lost_at = now
         self._log.warning(
             "kafka_unreachable",
             kafka=self._bootstrap,
             cause=cause,
-            for_seconds=round(self._clock() - self._lost_at, 1),
+            for_seconds=round(now - self._lost_at, 1),
             action="retrying; nothing is lost",
         )
 

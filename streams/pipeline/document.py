@@ -51,14 +51,19 @@ class Pipeline(Section):
 
     @validator(mode="after")
     def _topics_apart(self) -> Self:
-        users: dict[str, str] = {}
+        users: dict[str, tuple[str, str]] = {}
         for user, topic in self._topics().items():
             if len(topic) > LONGEST_TOPIC:
                 raise ValueError(f"{user} would be topic {topic}, longer than the {LONGEST_TOPIC} of Kafka")
-            # Kafka makes no topic beside one that differs in these alone
-            other = users.setdefault(topic.replace(".", "_"), user)
-            if other != user:
+            other, taken = users.setdefault(topic.replace(".", "_"), (user, topic))
+            if other == user:
+                continue
+            if taken == topic:
                 raise ValueError(f"{other} and {user} are one topic, {topic}; each needs its own")
+            raise ValueError(
+                f"{other} is topic {taken} and {user} is {topic}: Kafka makes no two topics that differ "
+                "in dots and underscores alone"
+            )
         return self
 
     def _topics(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaTimeoutError, LogTruncationError, OffsetOutOfRangeError
+from kafka.errors import IllegalStateError, KafkaTimeoutError, LogTruncationError, OffsetOutOfRangeError
 
 from ferryline.streams.errors import BrokerUnreachableError, UnknownTopicError
 from ferryline.streams.kafka import TopicDescription
@@ -94,11 +94,13 @@ class FakeConsumer:
         self._topic = topic
         self._cluster = FakeMetadata(topic)
         self._at: dict[TopicPartition, int] = {}
+        self._assigned: set[TopicPartition] = set()
         self.truncated: dict[TopicPartition, int | None] = {}
         self.committed: dict[TopicPartition, OffsetAndMetadata] = {}
         self.closed = False
 
     def assign(self, parts: list[TopicPartition]) -> None:
+        self._assigned = set(parts)
         self._at = {part: self._at[part] for part in parts if part in self._at}
 
     def seek(self, part: TopicPartition, offset: int) -> None:
@@ -111,7 +113,9 @@ class FakeConsumer:
         return self._bounds(parts, self._topic.end)
 
     def highwater(self, part: TopicPartition) -> int | None:
-        return self._topic.end[part.partition] if part in self._at else None
+        if part not in self._assigned:
+            raise IllegalStateError(f"{part} is not assigned")
+        return self._topic.end.get(part.partition) if part in self._at else None
 
     def commit_async(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
         self.committed |= offsets

@@ -6,12 +6,13 @@ from ferryline.flink_scoring.positions import Start, StartPositions, TopicOffset
 
 FIRST = {0: 5, 1: 0, 2: 0}
 END = {0: 90, 1: 30, 2: 0}
+WRITTEN = {0: 95, 1: 30, 2: 0}  # five records of a transaction that is open
 
 
 def choose(
     committed: dict[int, int], *, start: Start = Start.COMMITTED, fallback: Start = Start.LATEST
 ) -> StartPositions:
-    found = TopicOffsets(FIRST, END, committed)
+    found = TopicOffsets(FIRST, END, WRITTEN, committed)
     return choose_positions("t", "g", found, start=start, fallback=fallback)
 
 
@@ -45,7 +46,7 @@ def test_a_partition_that_the_group_has_no_offset_of_was_added_and_begins_at_its
     assert chosen.uncommitted == {1}
 
 
-@pytest.mark.parametrize("offset", [4, 91])
+@pytest.mark.parametrize("offset", [4, 96])
 def test_an_offset_that_is_not_there_gives_way_to_the_oldest_that_is_and_never_to_the_end(
     offset: int,
 ) -> None:
@@ -56,3 +57,10 @@ def test_an_offset_that_is_not_there_gives_way_to_the_oldest_that_is_and_never_t
 
 def test_a_partition_that_is_gone_with_its_topic_is_not_read() -> None:
     assert choose({0: 50, 1: 30, 2: 0, 3: 8}).offsets == {0: 50, 1: 30, 2: 0}
+
+
+@pytest.mark.parametrize("offset", [91, 95])
+def test_an_offset_behind_records_of_an_open_transaction_is_there(offset: int) -> None:
+    chosen = choose({0: offset, 1: 30, 2: 0})
+    assert chosen.offsets[0] == offset
+    assert not chosen.unreadable

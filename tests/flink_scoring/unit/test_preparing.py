@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka import TopicPartition
+from kafka import IsolationLevel, OffsetAndMetadata, OffsetSpec, TopicPartition
 from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
@@ -17,9 +18,9 @@ from kafka.errors import (
 )
 
 from ferryline.flink_scoring import preparing
-from ferryline.flink_scoring.positions import StartPositions
-from ferryline.flink_scoring.preparing import keep_positions
-from ferryline.streams.errors import BrokerUnreachableError
+from ferryline.flink_scoring.positions import StartPositions, TopicOffsets
+from ferryline.flink_scoring.preparing import keep_positions, read_offsets
+from ferryline.streams.errors import BrokerRefusedError, BrokerUnreachableError
 
 STARTS = [
     StartPositions("t", "g", {0: 7, 1: 40}, frozenset({1}), {}),
@@ -33,6 +34,25 @@ class Broker:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.committed: dict[str, int] = {}
+
+    def list_partition_offsets(
+        self,
+        specs: dict[TopicPartition, OffsetSpec],
+        isolation_level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[TopicPartition, Any]:
+        assert not self.answers, "the group is asked about first"
+        is_committed = isolation_level is IsolationLevel.READ_COMMITTED
+        offsets = {OffsetSpec.EARLIEST: 3, OffsetSpec.LATEST: 8 if is_committed else 9}
+        return {part: SimpleNamespace(offset=offsets[spec]) for part, spec in specs.items()}
+
+    def list_group_offsets(self, groups: dict[str, list[TopicPartition]]) -> dict[str, Any]:
+        answer = self.answers.pop(0)
+        if isinstance(answer, KafkaError):
+            raise answer
+        return {
+            group: {part: OffsetAndMetadata(answer, "", -1) for part in parts}
+            for group, parts in groups.items()
+        }
 
     @contextmanager
     def client(self, bootstrap: str) -> Iterator[Broker]:
@@ -62,6 +82,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
         return broker
 
     monkeypatch.setattr(preparing, "_PAUSE", 0)
+    monkeypatch.setattr(preparing, "topic_partitions", lambda *_: [0])
     return answering
 
 
@@ -89,3 +110,17 @@ def test_a_job_that_may_not_commit_is_submitted_all_the_same(asked: Any) -> None
     keep_positions("broker:9092", STARTS)
     assert not broker.committed
     assert not broker.answers
+
+
+@pytest.mark.parametrize(("answer", "committed"), [(5, {0: 5}), (-1, {})])
+def test_what_is_written_is_told_from_what_is_committed(
+    asked: Any, answer: int, committed: dict[int, int]
+) -> None:
+    asked(answer)
+    assert read_offsets("broker:9092", "t", "g") == TopicOffsets({0: 3}, {0: 8}, {0: 9}, committed)
+
+
+def test_a_group_that_may_not_be_asked_about_is_no_broker_that_is_away(asked: Any) -> None:
+    asked(GroupAuthorizationFailedError())
+    with pytest.raises(BrokerRefusedError, match="rights on topic t and on the consumer group g"):
+        read_offsets("broker:9092", "t", "g")

@@ -191,11 +191,12 @@ def test_what_onnx_runtime_says_of_the_file_refuses_it(
 class Failing:
     """A session whose runs fail."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self, error: Exception) -> None:
+        self._error = error
 
     def run(self, *_: object) -> dict[str, Array]:
-        raise ValueError(f"the model could not be run on these inputs: {self._text}")
+        text = f"the model could not be run on these inputs: {self._error}"
+        raise ValueError(text) from self._error
 
 
 CHECKS: dict[str, Callable[..., object]] = {
@@ -205,15 +206,22 @@ CHECKS: dict[str, Callable[..., object]] = {
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_want_of_memory_at_a_run_refuses_nothing(check: str) -> None:
-    facts, failing = inspect_model(linear_classifier()), Failing("std::bad_alloc")
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("std::bad_alloc"), MemoryError(), MemoryError("Unable to allocate 2 GiB for an array")],
+    ids=repr,
+)
+def test_want_of_memory_at_a_run_refuses_nothing(check: str, error: Exception) -> None:
+    facts, failing = inspect_model(linear_classifier()), Failing(error)
     with pytest.raises(ExhaustedError):
         CHECKS[check](failing, facts)
 
 
 def test_golden_rows_that_the_model_does_not_take_refuse_it() -> None:
     with pytest.raises(RefusedError) as caught:
-        check_golden_rows(Failing("bad shape"), inspect_model(linear_classifier()), golden_rows())  # type: ignore[arg-type]
+        check_golden_rows(
+            Failing(RuntimeError("bad shape")), inspect_model(linear_classifier()), golden_rows()
+        )  # type: ignore[arg-type]
     assert caught.value.gate == "golden-rows"
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import nullcontext
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, codec
 from kafka.cluster import ClusterMetadata
 from kafka.record import util
 
-from ferryline.streams.kafka import TopicDescription, topic_in_metadata
+from ferryline.streams import kafka
+from ferryline.streams.errors import UnknownTopicError
+from ferryline.streams.kafka import TopicDescription, describe_topic, topic_in_metadata
 
 
 def test_checksums_are_counted_by_native_code() -> None:
@@ -48,3 +52,22 @@ def test_what_metadata_says_of_a_topic(
 ) -> None:
     cluster = SimpleNamespace(topic_id=lambda _: ident, partitions_for_topic=lambda _: partitions)
     assert topic_in_metadata(SimpleNamespace(_cluster=cluster), "t") == expected
+
+
+def described(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> TopicDescription:
+    client = SimpleNamespace(list_topics=lambda: ["t"], describe_topics=lambda _: [answer])
+    monkeypatch.setattr(kafka, "admin_client", lambda *_, **__: nullcontext(client))
+    return describe_topic("broker:9092", "t")
+
+
+def test_a_broker_from_before_topic_ids_describes_a_topic_without_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = {"name": "t", "error_code": 0, "partitions": [{"partition_index": 0}]}
+    assert described(monkeypatch, answer) == TopicDescription("", (0,))
+
+
+def test_a_topic_that_goes_while_it_is_asked_for_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"name": "t", "error_code": 3, "topic_id": uuid.UUID(int=0), "partitions": []}
+    with pytest.raises(UnknownTopicError):
+        described(monkeypatch, answer)

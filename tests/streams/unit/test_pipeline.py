@@ -87,7 +87,7 @@ def test_all_but_source_and_names_has_defaults() -> None:
         (scoring("o", "o"), "scoring.topic and scoring.dead_letters are one topic, o"),
         (scoring("o", "t"), "source.topic and scoring.dead_letters are one topic, t"),
         (scoring("d.replays", "d"), "scoring.topic and the ledger of replays are one topic, d.replays"),
-        (scoring("a_b", "a.b"), r"scoring.topic and scoring.dead_letters are one topic, a\.b"),
+        (scoring("a_b", "a.b"), r"scoring.topic is topic a_b and scoring.dead_letters is a\.b: Kafka"),
         (scoring("o", "d" * 245), r"the ledger of replays would be topic d+\.replays, longer than the 249"),
         (("[pipeline]", "[promotion]\nmode = 'often'\n[pipeline]"), r"promotion\.mode"),
         (("[pipeline]", "[pipeline"), "is not TOML"),

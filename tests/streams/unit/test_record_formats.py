@@ -328,6 +328,7 @@ PAGE = {
                 {"name": "https", "type": "int"},
                 {"name": "title", "type": "string"},
                 {"name": "seen", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+                {"name": "age", "type": {"type": "long", "logicalType": "age-in-days"}},
             ]}],
         },
         {"name": "again", "type": "Facts"},
@@ -335,6 +336,12 @@ PAGE = {
         {"name": "words", "type": {"type": "map", "values": "string"}},
         {"name": "tags", "type": {"type": "array", "items": "string"}},
         {"name": "pixels", "type": {"type": "array", "items": "float"}},
+        {
+            "name": "either",
+            "type": ["Facts", {"type": "record", "name": "Sizes", "fields": [
+                {"name": "width", "type": "int"},
+            ]}],
+        },
     ],
 }  # fmt: skip
 
@@ -350,6 +357,15 @@ def of_page(features: dict[str, object]) -> SourceSpec:
 def test_named_features_may_be_a_record_or_a_map_of_avro(field: str) -> None:
     assert of_page({"kind": "object", "field": field, "names": ["https"]}).features.width == 1
     assert of_page({"kind": "array", "field": "pixels", "size": 9}).features.width == 9
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [("x", "age"), ("either", "width"), ("either", "https")],
+    ids=["unknown logical type", "2nd", "1st"],
+)
+def test_features_that_a_record_of_the_schema_may_have_are_taken(field: str, name: str) -> None:
+    assert of_page({"kind": "object", "field": field, "names": [name]}).features.width == 1
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from river.datasets import Phishing
 
 from ferryline.model_runtime.facts import read_facts
 from ferryline.model_runtime.golden import check_golden_rows
+from ferryline.model_runtime.session import Array, ExhaustedError, OnnxSession
 from ferryline.registry.documents import GoldenRows, Role
 from ferryline.registry.error_kinds import ErrorKind, kind_of
 from ferryline.registry.errors import RefusedError
-from ferryline.streams.pipeline import ArrayFeatures, ExportSpec, LabelSpec, Pipeline
+from ferryline.streams.pipeline import ArrayFeatures, LabelSpec, Pipeline
 from ferryline.trainer import candidate as candidate_module
 from ferryline.trainer.batches import FetchedBatch
 from ferryline.trainer.candidate import ExportedModel, export_candidate
@@ -203,6 +204,25 @@ def test_a_corrupted_export_is_never_a_candidate(trained: Training, monkeypatch:
     assert "float64" in caught.value.reason
 
 
+def test_memory_that_runs_out_at_the_parity_gate_chooses_no_other_precision(
+    trained: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OnnxSession.run
+
+    def sometimes(session: OnnxSession, feeds: dict[str, Array], outputs: list[str]) -> object:
+        if feeds["input"].dtype == np.float32:
+            session._run = _without_memory
+        return run(session, feeds, outputs)
+
+    monkeypatch.setattr(OnnxSession, "run", sometimes)
+    with pytest.raises(ExhaustedError, match="MemoryError"):
+        export_candidate(trained)
+
+
+def _without_memory(*_: object) -> None:
+    raise MemoryError
+
+
 def test_a_tolerance_of_nothing_is_not_met(trained: Training) -> None:
     exported: ExportedModel = export_candidate(trained)
     with pytest.raises(RefusedError, match="is allowed"):
@@ -238,23 +258,21 @@ def test_where_no_row_is_finite_the_reason_is_told(trained: Training) -> None:
     assert caught.value.gate == "parity"
 
 
-@pytest.mark.parametrize(
-    "where", ["ferryline.trainer.export.convert_sklearn", "ferryline.trainer.parity.OnnxSession.run"]
-)
-def test_want_of_memory_says_nothing_about_a_candidate(
-    trained: Training, monkeypatch: pytest.MonkeyPatch, where: str
+def test_want_of_memory_says_nothing_about_a_conversion(
+    trained: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ValueError("std::bad_alloc")
 
-    monkeypatch.setattr(where, fail)
+    monkeypatch.setattr("ferryline.trainer.export.convert_sklearn", fail)
     with pytest.raises(ValueError, match="bad_alloc") as raised:
         export_candidate(trained)
     assert kind_of(raised.value) is ErrorKind.TRANSIENT
 
 
 def test_an_opset_that_skl2onnx_does_not_know_is_refused(trained: Training) -> None:
-    export = ExportSpec.model_construct(opset=99)  # a pipeline file with it is refused
+    # as 22 is for skl2onnx 1.19
+    export = trained.pipeline.export.model_copy(update={"opset": 99})
     strange = Training(trained.pipeline.model_copy(update={"export": export}))
     strange.restore(trained.progress, trained.arrays())
     with pytest.raises(RefusedError, match="opset") as caught:

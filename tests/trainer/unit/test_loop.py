@@ -13,7 +13,7 @@ import pytest
 from ferryline.streams.pipeline import Pipeline, parse_pipeline
 from ferryline.trainer import loop as loop_module
 from ferryline.trainer.candidate import ExportedModel, export_candidate
-from ferryline.trainer.errors import PublisherEndedError
+from ferryline.trainer.errors import PublisherEndedError, PublishTimeoutError
 from ferryline.trainer.loop import RunOptions, TrainerLoop
 from ferryline.trainer.metrics import TrainerMetrics
 from ferryline.trainer.progress import Progress
@@ -236,20 +236,34 @@ def test_an_export_that_fails_is_tried_again_and_learning_goes_on(
     assert ("exc_info" in told[0]) is isinstance(error, TypeError)
 
 
-def test_a_state_that_cannot_be_saved_holds_the_version_back(
+def test_a_last_export_that_fails_to_the_end_blames_no_store(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "_LAST_PUBLISH", 0)
+    monkeypatch.setattr(loop_module, "export_candidate", Failing(export_candidate, 99, TypeError("a bug")))
+    bench.topic.append(records(20))
+    with pytest.raises(PublishTimeoutError, match="its export fails, as the log says") as caught:
+        bench.run(20)
+    assert "store" not in str(caught.value)
+    assert bench.saved() == ({0: 20}, 20, 20)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()], ids=["disk", "memory"]
+)
+def test_a_state_that_cannot_be_saved_holds_the_version_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr("ferryline.trainer.schedule.FIRST_PAUSE", 0.001)
     monkeypatch.setattr(loop_module, "_POLL", 0.001)
     bench.topic.append(records(40))
     bench.run(20)
-    full = OSError(errno.ENOSPC, "No space left on device")
     replace, saves = StateFile._replace, iter([False, True, True])
 
     def sometimes(self: StateFile, data: bytes) -> None:
         if next(saves, False):
             assert len(bench.publisher.models) == 1
-            raise full
+            raise error
         replace(self, data)
 
     monkeypatch.setattr(StateFile, "_replace", sometimes)

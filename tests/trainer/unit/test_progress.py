@@ -39,3 +39,11 @@ def test_a_progress_is_never_changed() -> None:
     before.placed(Placement("a", {0: 2, 1: 0}))
     before.advanced(learnt=1, skipped=Counter(x=1), offsets={0: 9}, newest=None)
     assert before == kept
+
+
+def test_topics_that_were_left_are_known_by_their_ids() -> None:
+    read = Progress().placed(Placement("a", {0: 0})).model_copy(update={"next": {0: 9}})
+    cut = read.placed(Placement("a", {0: 4}))
+    assert (len(cut.past), cut.left_topics) == (1, frozenset())
+    assert cut.placed(Placement("b", {0: 0})).left_topics == {"a"}
+    assert Progress(first={0: 0}, next={0: 3}).placed(Placement("b", {0: 1})).left_topics == frozenset()

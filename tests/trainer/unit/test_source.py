@@ -26,7 +26,9 @@ class Learned:
         self.reader = reader
         self.progress = progress or Progress()
         self.records: list[bytes | None] = []
-        self.progress = self.progress.placed(reader.source.open(self.progress.placement))
+        self.progress = self.progress.placed(
+            reader.source.open(self.progress.placement, left=self.progress.left_topics)
+        )
 
     def read(self, polls: int = 8, *, limit: int = 1000) -> list[bytes | None]:
         before = len(self.records)
@@ -144,6 +146,40 @@ def test_a_topic_that_goes_and_comes_again_is_waited_for(topic: FakeTopic, reade
     assert learned.read() == values("new", 40)
 
 
+def test_the_lag_is_told_while_a_topic_made_anew_is_not_ready(topic: FakeTopic, digits: Pipeline) -> None:
+    topic.add_partition()
+    reader = Reader(topic, digits.source)
+    learned = Learned(reader)
+    topic.append(values("old", 30), 1)
+    learned.read()
+    topic.make_anew(partitions=1)
+    topic.append(values("new", 40))
+    with reader.answering(topic.described()):
+        reader.consumer.truncated = dict.fromkeys(reader.consumer._at)
+        topic.there = False  # its leader does not answer yet
+        assert learned.read(2) == []
+        assert reader.source.lag() >= 0
+        topic.there = True
+    assert learned.read() == values("new", 40)
+
+
+def test_a_topic_that_is_gone_is_said_to_be(topic: FakeTopic, reader: Reader) -> None:
+    learned = Learned(reader)
+    topic.there = False
+    reader.wait(10)
+    learned.read(1)
+    assert "has no topic" in reader.log.named("kafka_unreachable")[-1]["cause"]
+
+
+def test_an_outage_is_told_each_two_seconds_and_not_at_each_poll(topic: FakeTopic, reader: Reader) -> None:
+    learned = Learned(reader)
+    reader.down = True
+    topic.add_partition()
+    learned.read(50)  # of 0.2 seconds
+    assert reader.now == pytest.approx(10)
+    assert len(reader.log.named("kafka_unreachable")) == 5
+
+
 def test_a_broker_that_is_late_does_not_lead_back_to_the_former_topic(
     topic: FakeTopic, reader: Reader
 ) -> None:
@@ -158,6 +194,21 @@ def test_a_broker_that_is_late_does_not_lead_back_to_the_former_topic(
     assert learned.read() == []
     topic.id = present
     assert learned.read() == []
+
+
+def test_a_broker_that_is_late_at_a_restart_is_asked_again(topic: FakeTopic, reader: Reader) -> None:
+    former = topic.id
+    topic.append(values("old", 30))
+    learned = Learned(reader)
+    learned.read()
+    topic.make_anew()
+    topic.append(values("new", 40))
+    learned.read()
+    topic.id, present = former, topic.id
+    with pytest.raises(BrokerUnreachableError, match="as it was before"):
+        again(reader, learned)
+    topic.id = present
+    assert again(reader, learned).read() == []
 
 
 def test_a_late_answer_about_the_topic_is_not_believed(topic: FakeTopic, reader: Reader) -> None:
@@ -310,3 +361,11 @@ def test_a_broker_without_ids_is_read_as_far_as_offsets_tell(topic: FakeTopic, r
     topic.make_anew()
     with pytest.raises(OffsetsLostError, match="made anew or cut"):
         learned.read()
+
+
+def test_a_broker_without_ids_that_shows_fewer_partitions_is_not_taken_for_late(
+    topic: FakeTopic, reader: Reader
+) -> None:
+    topic.id = None
+    with pytest.raises(OffsetsLostError, match=r"partitions \[1\] of .* are not there"):
+        Learned(reader, Progress(first={0: 0, 1: 0}, next={0: 0, 1: 5}))
