@@ -74,12 +74,27 @@ class ModelBinding:
             ValueError: the model cannot be run on these rows, or its answer is of no use: a score that is no
                 finite number, or no class.
         """
-        feeds = {self._input.name: narrow(rows, self._input.dtype)}
-        outputs = session.run(feeds, self._wanted)
+        outputs = self._run(session, rows, self._wanted)
         scores = self._scores(outputs, len(rows))
         if self._label_output is None:
             return Predictions(self._best(scores), scores)
         return Predictions(self._named(outputs[self._label_output.name], len(rows)), scores)
+
+    def labels(self, session: OnnxSession, rows: npt.NDArray[np.float64]) -> list[Label]:
+        """Only the classes that `predict` gives; scores are looked at where nothing else names a class.
+
+        Raises:
+            ValueError: as `predict`.
+        """
+        if self._label_output is None:
+            return self.predict(session, rows).labels
+        name = self._label_output.name
+        return self._named(self._run(session, rows, [name])[name], len(rows))
+
+    def _run(
+        self, session: OnnxSession, rows: npt.NDArray[np.float64], wanted: Sequence[str]
+    ) -> dict[str, Array]:
+        return session.run({self._input.name: narrow(rows, self._input.dtype)}, wanted)
 
     def _scores(self, outputs: dict[str, Array], count: int) -> Array | None:
         if self._score_output is None:

@@ -19,6 +19,7 @@ from ferryline.flink_scoring.binding import ModelBinding, Predictions
 from ferryline.flink_scoring.live.tally import BatchTally
 from ferryline.flink_scoring.shadowing.trial import Shadow, ShadowTally, worth_comparing
 from ferryline.model_runtime.served import ServedModel
+from ferryline.registry.error_kinds import is_exhaustion
 from ferryline.streams.pipeline import Pipeline
 from ferryline.streams.records import DecodedBatch, LabelUse, RecordDecoder
 from ferryline.streams.rejections import Rejection, RejectReason
@@ -30,6 +31,9 @@ INFERENCE_FAILED = "inference_failed"
 _DETAIL_LENGTH = 300
 # the version that serves, its canary, and what served before each
 _KEPT_BINDINGS = 4
+# for memory, before a record counts as one that the model cannot score
+_WAIT = 0.5
+_MOST_WAITS = 10
 
 Rows = npt.NDArray[np.int64]
 _Item = TypeVar("_Item")
@@ -47,6 +51,7 @@ class ScoredBatch:
         by_version: how many records each version scored; not a list of n.
         tally: what the models said, for metrics.
         shadow: what became of the shadow's answers.
+        waits: how often scoring waited for memory.
     """
 
     scored: list[bytes | None]
@@ -56,6 +61,7 @@ class ScoredBatch:
     by_version: dict[int, int] = field(default_factory=dict)
     tally: BatchTally = field(default_factory=BatchTally)
     shadow: ShadowTally = field(default_factory=ShadowTally)
+    waits: int = 0
 
     @classmethod
     def empty(cls, count: int) -> ScoredBatch:
@@ -173,6 +179,10 @@ class Scorer:
             )
         except ValueError as error:
             if len(rows) == 1:
+                if is_exhaustion(str(error)) and batch.waits < _MOST_WAITS:
+                    batch.waits += 1
+                    time.sleep(_WAIT)
+                    return self._predict(batch, decoded, rows, served)
                 batch.bury(int(decoded.accepted[rows[0]]), INFERENCE_FAILED, str(error))
                 return []
             halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from ferryline.registry.documents import ChannelEntry, Operation
 from ferryline.streams.pipeline import PromotionMode, PromotionSpec
@@ -87,16 +88,23 @@ def recently_served(entries: Sequence[ChannelEntry]) -> list[ChannelEntry]:
     """Returns those of a channel's entries, newest first, whose versions set the standard for the next one.
 
     They go back to the newest promotion or rollback by a person, whose version is the standard whatever
-    served before it. Entries that kept the version (a hold, a release, a canary) are left out.
+    served before it. Entries that kept the version (a hold, a release, a canary and its rollback) are left
+    out.
     """
     found = []
-    for entry in entries:
-        if entry.operation in {Operation.HOLD, Operation.RELEASE} or entry.canary is not None:
+    for entry, before in zip_longest(entries, entries[1:]):
+        if _kept_the_version(entry, before):
             continue
         found.append(entry)
         if not entry.automatic:
             break
     return found
+
+
+def _kept_the_version(entry: ChannelEntry, before: ChannelEntry | None) -> bool:
+    if entry.operation is Operation.ROLLBACK:
+        return before is not None and before.canary is not None and before.version == entry.version
+    return entry.operation in {Operation.HOLD, Operation.RELEASE} or entry.canary is not None
 
 
 def _policy_objection(spec: PromotionSpec, candidate: Candidate) -> str | None:

@@ -12,13 +12,14 @@ from ferryline.registry.errors import NotFoundError, UntrustedAnswerError
 from ferryline.streams.pipeline import Pipeline, PromotionMode
 from ferryline.trainer.promotion import Served, Serving, recently_served
 
+_ENTRIES_A_VERSION = 4  # so many are read for each version of `best_of`, holds and canaries included
 _READS = 2  # what is not as it should be at the first may be so at the second
 
 
 class ServingView:
     """What serves a pipeline's channel, and what served it lately.
 
-    A start reads at most `best_of` entries and manifests; later looks read what is new.
+    A start reads at most `best_of` manifests and four times as many entries; later looks read what is new.
     """
 
     def __init__(self, registry: Registry, pipeline: Pipeline, *, log: Any = None) -> None:
@@ -56,15 +57,18 @@ class ServingView:
         )
 
     def _window(self, head: ChannelEntry) -> list[ChannelEntry]:
-        """The entries that set the standard, newest first."""
+        """The entries that set the standard, newest first; those that kept a version do not fill it."""
         entries = [head]
-        while len(entries) < self._spec.best_of and entries[-1].generation > 1:
+        while len(entries) < _ENTRIES_A_VERSION * self._spec.best_of and entries[-1].generation > 1:
             before = self._before(entries[-1])
             if before is None:
                 break
             entries.append(before)
+            found = recently_served(entries)[:-1]  # the oldest may be a canary's rollback
+            if len(found) >= self._spec.best_of or (found and not found[-1].automatic):
+                break
         self._entries = {entry.digest: entry for entry in entries}
-        return recently_served(entries)
+        return recently_served(entries)[: self._spec.best_of]
 
     def _before(self, entry: ChannelEntry) -> ChannelEntry | None:
         """The entry before, None where it cannot be read: then the standard is what comes after it."""

@@ -81,7 +81,7 @@ class Shadow:
 
     def _ask(self, shadow: ServedModel, rows: npt.NDArray[np.float64]) -> list[Label] | None:
         try:
-            return self._binding(shadow)[0].predict(shadow.session, rows).labels
+            return self._binding(shadow)[0].labels(shadow.session, rows)
         except Exception:  # noqa: BLE001 - whatever is wrong with a shadow, the records are scored without it
             return None
 

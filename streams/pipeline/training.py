@@ -71,7 +71,7 @@ class PromotionSpec(Section):
         min_records: a version that learnt from fewer never serves; not for `manual`.
         min_accuracy: nor does one whose prequential accuracy is below; not for `manual`.
         max_drop: of `no_worse`, how far the accuracy may lie below that of the version that serves.
-        best_of: of `no_worse`, how many generations of the channel the best is looked for in, back to the
+        best_of: of `no_worse`, among how many versions that served last the best is looked for, back to the
             last promotion or rollback by a person; 1 compares with what serves alone.
         max_drop_from_best: of `no_worse`, how far the accuracy may lie below that best; None for twice
             `max_drop`.

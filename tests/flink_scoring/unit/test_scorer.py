@@ -151,6 +151,36 @@ def test_scores_that_are_no_numbers_are_never_written_and_are_found_in_few_runs(
     assert session.runs <= 21
 
 
+class ShortOfMemory:
+    """A session that runs out of memory in its first `failing` runs."""
+
+    def __init__(self, session: Any, failing: int) -> None:
+        self._session, self._failing = session, failing
+
+    def run(self, feeds: Any, outputs: Any = None) -> Any:
+        self._failing -= 1
+        if self._failing >= 0:
+            raise ValueError("the model could not be run on these inputs: std::bad_alloc")
+        return self._session.run(feeds, outputs)
+
+
+@pytest.mark.parametrize(("failing", "dead", "waits"), [(4, 0, 3), (1000, 3, 10)])
+def test_want_of_memory_is_waited_for_and_not_for_ever(
+    scorer: Scorer,
+    serve: Serve,
+    constant_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: int,
+    dead: int,
+    waits: int,
+) -> None:
+    monkeypatch.setattr("ferryline.flink_scoring.scorer._WAIT", 0.0)
+    served = serve(constant_model(3))
+    short = dataclasses.replace(served, session=ShortOfMemory(served.session, failing))  # type: ignore[arg-type]
+    batch = scorer.score([record(), record(), record()], short)
+    assert (batch.dead, batch.waits) == (dead, waits)
+
+
 def test_a_value_larger_than_the_dead_letter_topic_takes_is_left_where_it_is(
     pipeline: Pipeline, serve: Serve, constant_model: MakeModel
 ) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import orjson
@@ -66,6 +68,28 @@ def test_a_shadow_that_cannot_be_run_costs_nothing_but_its_answers(
     assert batch.dead == 0
     assert (batch.shadow.compared, batch.shadow.failed) == (0, 2)
     assert all(decode_scored(value).shadow is None for value in batch.scored if value)
+
+
+class NoScores:
+    """A session whose scores are no numbers."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def run(self, feeds: Any, outputs: Any = None) -> dict[str, Any]:
+        answers: dict[str, Any] = self._session.run(feeds, outputs)
+        return {
+            name: np.full_like(each, np.nan) if name != "label" else each for name, each in answers.items()
+        }
+
+
+def test_a_shadow_is_compared_by_its_labels_whatever_its_scores(
+    pipeline: Pipeline, serve: Serve, constant_model: MakeModel
+) -> None:
+    served, shadow = serve(constant_model(3)), serve(constant_model(4), "other")
+    shadow = dataclasses.replace(shadow, session=NoScores(shadow.session))  # type: ignore[arg-type]
+    batch = Scorer(pipeline, largest_dead_value=10**6).score([digit(1), digit(2)], served, shadow=shadow)
+    assert (batch.shadow.compared, batch.shadow.agreed, batch.shadow.failed) == (2, 0, 0)
 
 
 def test_without_a_shadow_a_record_has_no_such_field(

@@ -122,6 +122,16 @@ def test_the_standard_goes_back_to_what_a_person_last_chose() -> None:
     assert recently_served([]) == []
 
 
+def test_the_rollback_of_a_canary_sets_no_standard() -> None:
+    entries = [
+        entry(4, Operation.ROLLBACK).model_copy(update={"version": 2}),
+        entry(3, Operation.PROMOTE, canary=True).model_copy(update={"version": 2}),
+        entry(2, Operation.PROMOTE, automatic=True),
+        entry(1, Operation.PROMOTE, automatic=True),
+    ]
+    assert [found.generation for found in recently_served(entries)] == [2, 1]
+
+
 @given(st.lists(st.floats(-0.05, 0.05), max_size=60), st.integers(1, 30))
 def test_no_walk_falls_further_than_allowed_within_the_window(steps: list[float], best_of: int) -> None:
     spec = PromotionSpec(mode=PromotionMode.NO_WORSE, min_records=0, best_of=best_of)
