@@ -188,9 +188,20 @@ class Performer:
         newest = self._trusted.newest
         return newest.expires_at if newest else None
 
-    def drop_candidate(self) -> None:
-        """Forget what could not be had for now."""
-        self._candidate = None
+    def drop_candidate(self) -> bool:
+        """Forget what could not be had for now; False where there was nothing of the kind."""
+        has_failed, self._candidate = self._candidate is not None, None
+        return has_failed
+
+    def is_overtaken(self) -> bool:
+        """Returns whether something trusted is newer than what was known when the candidate was chosen.
+
+        Raises:
+            FerryError: the channel cannot be read.
+        """
+        news = self._trusted.news(self._handled)
+        self.polled_at = utc_now()
+        return news is not None and news.trusted and news.entry.generation > self._known
 
     def _behind(self, entry: ChannelEntry) -> Iterator[ChannelEntry]:
         with contextlib.suppress(RefusedError):  # where trust ends, there is nothing to go back to

@@ -133,6 +133,25 @@ def test_what_fails_again_and_again_is_counted_and_shown(tmp_path: Path) -> None
     assert (report.generation, report.refused_generation) == (1, None)
 
 
+def test_what_cannot_be_had_does_not_keep_what_is_newer_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "FIRST_RETRY", 3_600.0)
+    monkeypatch.setattr(rules, "LAST_RETRY", 3_600.0)
+    setting = Setting(tmp_path)
+    setting.registry.promote("digits", setting.publish(0))
+    follower, witness, store = follower_of(setting, tmp_path, hides="/versions/0000000002")
+    follower.start()
+    witness.wait(lambda seen: seen.swaps == [(1, 1)])
+    store.times = 10**9
+    setting.registry.promote("digits", setting.publish(1))
+    witness.wait(lambda seen: len(seen.failures) == 1)
+    setting.registry.rollback("digits")
+    witness.wait(lambda seen: seen.swaps == [(1, 1), (3, 1)])
+    follower.stop()
+    assert len(witness.failures) == 1
+
+
 # --- native faults ----------------------------------------------------------------------------------------
 
 
