@@ -202,7 +202,7 @@ def _unless_missing(error: OSError) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other writers that ask for this lock waiting, for two seconds; where there is none, nobody waits."""
+    """Keep other writers that ask for this lock waiting for two seconds; where there is none, nobody."""
     try:
         import fcntl
     except ImportError:  # Windows
