@@ -224,6 +224,7 @@ class Follower:
             refused_generation=refusal.target.generation if refusal else None,
             refused_gate=refusal.gate if refusal else None,
             refused_digest=refusal.target.digest if refusal else None,
+            refused_entry_digest=(refusal.target.entry or None) if refusal else None,
             canary_version=canary.version if canary else None,
             canary_percent=canary.percent if canary else None,
             canary_digest=canary.blob_digest if canary else None,

@@ -177,9 +177,9 @@ class Performer:
         candidate = self._candidate
         if candidate is None:
             return None
-        part = candidate.under_way
+        part, entry = candidate.under_way, candidate.entry
         return rules.Target(
-            candidate.entry.generation, part.version, part.blob_digest, trusted=candidate.trusted
+            entry.generation, part.version, part.blob_digest, trusted=candidate.trusted, entry=entry.digest
         )
 
     @property
@@ -224,7 +224,9 @@ class Performer:
         )
         self._known = self.newest.generation if self.newest else 0
         self._found_at = time.monotonic()
-        return rules.Target(entry.generation, entry.version, entry.blob_digest, trusted=trusted)
+        return rules.Target(
+            entry.generation, entry.version, entry.blob_digest, trusted=trusted, entry=entry.digest
+        )
 
     def _may_break_contract(self, entry: ChannelEntry) -> bool:
         current = self.pool.current
@@ -272,4 +274,4 @@ class Performer:
 
 
 def _target(served: ServedModel) -> rules.Target:
-    return rules.Target(served.generation, served.version, served.digest)
+    return rules.Target(served.generation, served.version, served.digest, entry=served.entry.digest)
