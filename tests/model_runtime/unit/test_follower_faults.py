@@ -260,6 +260,28 @@ def test_a_follower_whose_thread_ends_by_a_fault_follows_on(
     assert setting.follower._thread.restarts == 1
 
 
+def test_a_thread_that_worked_for_long_is_started_again_as_soon_as_at_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, pauses, works = [0.0], list[float](), iter([0.0, 0.0, 86_400.0, 0.0])
+    monkeypatch.setattr("ferryline.model_runtime.supervised.elapsed", lambda: now[0])
+
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            if len(pauses) == 4:
+                self.set()
+            return self.is_set()
+
+    def work() -> None:
+        now[0] += next(works)
+
+    thread = SupervisedThread(work, name="work", stopping=Stopping())
+    thread.start()
+    thread.join(DEADLINE)
+    assert pauses == [1.0, 2.0, 1.0, 2.0]
+
+
 @pytest.mark.parametrize("fault", [None, RuntimeError("nobody thought of it"), MemoryError()])
 def test_a_thread_that_must_live_is_started_again(
     monkeypatch: pytest.MonkeyPatch, fault: Exception | None
