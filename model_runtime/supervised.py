@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import structlog
 
+from ferryline.registry.clocks import elapsed
+
 FIRST_PAUSE = 1.0
 """Seconds until a thread that ended by a fault is started again, the first time."""
 LAST_PAUSE = 60.0
@@ -47,16 +49,23 @@ class SupervisedThread:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE
+        pause = 0.0
         while not self._stopping.is_set():
+            began = elapsed()
             try:
                 self._work()
             except Exception:
+                pause = _next_pause(pause, elapsed() - began)
                 log.exception("a thread ended by a fault", thread=self._name, again_in_seconds=pause)
             else:
                 if self._stopping.is_set():
                     return
+                pause = _next_pause(pause, elapsed() - began)
                 log.error("a thread ended before it was asked to", thread=self._name, again_in_seconds=pause)
             self.restarts += 1
             self._stopping.wait(pause)
-            pause = min(pause * 2, LAST_PAUSE)
+
+
+def _next_pause(pause: float, worked: float) -> float:
+    """Returns twice `pause`; the first one again after work that lasted longer than any pause."""
+    return min(pause * 2, LAST_PAUSE) if pause and worked <= LAST_PAUSE else FIRST_PAUSE

@@ -71,8 +71,10 @@ class Service:
         entry = log.get(self.report.refused_generation or 0)
         if entry is None or self.reached(log):
             return False
+        if self.report.refused_entry_digest is not None:
+            return self.report.refused_entry_digest == entry.digest
         canary = entry.canary.blob_digest if entry.canary else None
-        # an earlier release did not tell the digest of what it refused
+        # an earlier release told the digest of the file that it refused, or none
         return self.report.refused_digest in {None, entry.blob_digest, canary}
 
 

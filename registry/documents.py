@@ -228,8 +228,9 @@ class ServedModelReport(Record):
     `answered` counts records or requests by version since the consumer started; `polled_at` is when it last
     learnt how far the channel has come; `fresh_until` is until when someone vouched for the channel,
     none where nobody limits it. What serves is known by digests: `digest` and `canary_digest` are those of
-    the model files, `entry_digest` that of the channel's entry, `refused_digest` that of the file that was
-    refused; consumers of earlier releases tell the first alone.
+    the model files, `entry_digest` that of the channel's entry, `refused_digest` and
+    `refused_entry_digest` those of the file and the entry that were refused; consumers of earlier releases
+    tell the first alone.
     """
 
     model: str
@@ -245,6 +246,7 @@ class ServedModelReport(Record):
     refused_generation: int | None = None
     refused_gate: str | None = None
     refused_digest: Digest | None = None
+    refused_entry_digest: Digest | None = None
     canary_version: int | None = None
     canary_digest: Digest | None = None
     canary_percent: float | None = None

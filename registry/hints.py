@@ -3,11 +3,13 @@
 It wakes followers of many models with one conditional read, and spares writers the listing of a long log.
 It is never trusted: a log that it names is read at that number and beyond, and a hint that is lost, stale or
 wrong costs time and nothing else. So every failure to read or write it is passed over. A rewrite replaces
-what was read and nothing newer, so that the news of two writers at once are both told.
+what was read and nothing newer, so that the news of two writers at once are both told; only where no attempt
+of several succeeds, it replaces whatever is there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from typing import Annotated, ClassVar
@@ -79,13 +81,13 @@ class Hints:
         self._tell(model, ModelHint(channels={channel: generation}))
 
     def _tell(self, model: str, news: ModelHint) -> None:
-        for attempt in range(_ATTEMPTS):
-            time.sleep(attempt * _PAUSE * random.random())  # noqa: S311 - jitter is no secret
-            try:
+        with contextlib.suppress(StoreError, UsageError):  # the latter: it holds what JSON cannot hold
+            for attempt in range(_ATTEMPTS):
+                time.sleep(attempt * _PAUSE * random.random())  # noqa: S311 - jitter is no secret
                 if self._is_told(model, news):
                     return
-            except (StoreError, UsageError):  # the latter: what was read holds something JSON cannot hold
-                return
+            # the condition never held, as where a proxy changes tags: better another's news late than all
+            self._store.put(HINT, _told(_decoded(self._store.get(HINT)), model, news).encode())
 
     def _is_told(self, model: str, news: ModelHint) -> bool:
         """Try once; False where another writer was quicker, whose news must not be lost."""

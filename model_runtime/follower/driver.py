@@ -143,7 +143,10 @@ class Follower:
         self._performer.pool.clear()
 
     def wake(self) -> None:
-        """Look at the channel now, not when the time between two looks is over; a retry keeps its pause."""
+        """Look at the channel now, not when the time between two looks is over.
+
+        A retry keeps its pause unless something newer is there.
+        """
         self._woken.set()
 
     def fall_back(self, generation: int, reason: str) -> None:
@@ -221,6 +224,7 @@ class Follower:
             refused_generation=refusal.target.generation if refusal else None,
             refused_gate=refusal.gate if refusal else None,
             refused_digest=refusal.target.digest if refusal else None,
+            refused_entry_digest=(refusal.target.entry or None) if refusal else None,
             canary_version=canary.version if canary else None,
             canary_percent=canary.percent if canary else None,
             canary_digest=canary.blob_digest if canary else None,
@@ -276,8 +280,7 @@ class Follower:
             case rules.Refuse(refusal):
                 return self._performer.refuse(refusal)
             case rules.Rest(retry):
-                self._performer.drop_candidate()
-                self._rest(retry)
+                self._rest(retry, has_failed=self._performer.drop_candidate())
                 return rules.Woke()
 
     def _poll(self) -> rules.Event:
@@ -319,15 +322,30 @@ class Follower:
         self._serving.set()
         return swapped
 
-    def _rest(self, retry: int) -> None:
+    def _rest(self, retry: int, *, has_failed: bool) -> None:
         if retry:
-            self._interrupted.wait(rules.retry_pause(retry, random.random()))  # noqa: S311 - jitter is no secret
+            pause = rules.retry_pause(retry, random.random())  # noqa: S311 - jitter is no secret
+            self._rest_until(time.monotonic() + pause, looks=has_failed)
         else:
             # up to a tenth sooner, so that a fleet that was started at once spreads out
             self._woken.wait(self._settings.poll_interval * (1 - random.random() / 10))  # noqa: S311 - jitter is no secret
             self._woken.clear()
         if not self._stopping.is_set():
             self._interrupted.clear()
+
+    def _rest_until(self, due: float, *, looks: bool) -> None:
+        """Waits for the next try; one of a candidate that failed ends as soon as something newer is there."""
+        while looks and (left := due - time.monotonic()) > 0:
+            self._woken.wait(min(left, self._settings.poll_interval))
+            self._woken.clear()
+            if self._interrupted.is_set():
+                return
+            try:
+                if self._performer.is_overtaken():
+                    return
+            except FerryError:  # the store is away as well, and is asked again when the pause is over
+                looks = False
+        self._interrupted.wait(max(0.0, due - time.monotonic()))
 
 
 def _local_loader() -> Loader:

@@ -183,9 +183,9 @@ class Performer:
         candidate = self._candidate
         if candidate is None:
             return None
-        part = candidate.under_way
+        part, entry = candidate.under_way, candidate.entry
         return rules.Target(
-            candidate.entry.generation, part.version, part.blob_digest, trusted=candidate.trusted
+            entry.generation, part.version, part.blob_digest, trusted=candidate.trusted, entry=entry.digest
         )
 
     @property
@@ -194,9 +194,20 @@ class Performer:
         newest = self._trusted.newest
         return newest.expires_at if newest else None
 
-    def drop_candidate(self) -> None:
-        """Forget what could not be had for now."""
-        self._candidate = None
+    def drop_candidate(self) -> bool:
+        """Forget what could not be had for now; False where there was nothing of the kind."""
+        has_failed, self._candidate = self._candidate is not None, None
+        return has_failed
+
+    def is_overtaken(self) -> bool:
+        """Returns whether something trusted is newer than what was known when the candidate was chosen.
+
+        Raises:
+            FerryError: the channel cannot be read.
+        """
+        news = self._trusted.news(self._handled)
+        self.polled_at = utc_now()
+        return news is not None and news.trusted and news.entry.generation > self._known
 
     def _behind(self, entry: ChannelEntry) -> Iterator[ChannelEntry]:
         with contextlib.suppress(RefusedError):  # where trust ends, there is nothing to go back to
@@ -219,7 +230,9 @@ class Performer:
         )
         self._known = self.newest.generation if self.newest else 0
         self._found_at = time.monotonic()
-        return rules.Target(entry.generation, entry.version, entry.blob_digest, trusted=trusted)
+        return rules.Target(
+            entry.generation, entry.version, entry.blob_digest, trusted=trusted, entry=entry.digest
+        )
 
     def _may_break_contract(self, entry: ChannelEntry) -> bool:
         current = self.pool.current
@@ -267,4 +280,4 @@ class Performer:
 
 
 def _target(served: ServedModel) -> rules.Target:
-    return rules.Target(served.generation, served.version, served.digest)
+    return rules.Target(served.generation, served.version, served.digest, entry=served.entry.digest)

@@ -48,14 +48,16 @@ STAGES = (Phase.FETCHING, Phase.VERIFYING, Phase.LOADING, Phase.WARMING)
 class Target:
     """One generation of the channel: the version it names and the digest of that version's file.
 
-    `trusted` says whether somebody trusted vouches for the generation; one that is not is refused, and its
-    number is free for another entry.
+    `entry` is the digest of the channel's entry, empty where that is not known. `trusted` says whether
+    somebody trusted vouches for the generation; one that is not is refused, and its number is free for
+    another entry.
     """
 
     generation: int
     version: int
     digest: str
     trusted: bool = True
+    entry: str = ""
 
 
 @dataclass(frozen=True, slots=True)

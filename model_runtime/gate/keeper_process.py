@@ -98,21 +98,24 @@ class KeeperProcess:
 
     def _take_request(self) -> bool:
         try:
-            packet, files, _, _ = socket.recv_fds(self._control, MAX_PACKET, _MAX_FILES)
+            packet, files, flags, _ = socket.recv_fds(self._control, MAX_PACKET, _MAX_FILES)
         except OSError:
             return False
         if not packet:
             return False
         try:
-            self._try_to_start(packet, files)
+            self._try_to_start(packet, files, is_whole=not flags & socket.MSG_CTRUNC)
         finally:
             # the child has its own; the pipe for the answer is kept until it has ended
             for file in files[1:]:
                 os.close(file)
         return True
 
-    def _try_to_start(self, packet: bytes, files: list[int]) -> None:
+    def _try_to_start(self, packet: bytes, files: list[int], *, is_whole: bool) -> None:
         try:
+            # the system drops those that it has no descriptor for, the golden rows first
+            if not is_whole or len(files) < _LEAST_FILES:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301 - as fork would
             self._start(Request.decode(packet), files)
         except OSError as error:  # no process, no memory, no descriptor: other candidates must not suffer
             if files:
@@ -121,8 +124,6 @@ class KeeperProcess:
                 os.close(files[0])
 
     def _start(self, request: Request, files: list[int]) -> None:
-        if len(files) < _LEAST_FILES:  # the system drops those that it has no descriptor for
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         stderr, child_stderr = os.pipe()
         keeper = os.getpid()
         try:

@@ -180,8 +180,9 @@ def _behind(registry: Registry, found: list[Service]) -> list[int | None]:
         behind.append(None if channel in unknown else positions.behind(report, heads[channel]))
         if behind[-1] is None and channel not in unknown:
             note(
-                f"{service.heartbeat.consumer} serves {service.serves} as another generation "
-                f"{report.generation} than {report.model}:{report.channel} has: the log was cut or replaced"
+                f"{service.heartbeat.consumer} serves {service.serves} as generation {report.generation}, "
+                f"which {report.model}:{report.channel} does not show so: the log was cut or replaced, or "
+                "that entry cannot be read; `ferry verify` tells"
             )
     return behind
 

@@ -74,6 +74,8 @@ class Watcher:
             if isinstance(error, StoreDeniedError) and not self._seen:
                 raise  # what was wrong from the start is for the caller to mend, not to wait for
             return replace(self._last, news=(), fault=str(error))
+        # only now: what was read by a look that failed was not told
+        self._unread = self._unread & set(scene.unreadable) if self._seen else set(scene.unreadable)
         self._seen = True
         self._last = scene
         return scene
@@ -110,8 +112,6 @@ class Watcher:
                     found += self._newer(model, channel)
                 except UntrustedAnswerError as error:
                     unreadable[model, channel] = str(error)
-        if not self._seen:
-            self._unread = set(unreadable)
         return found, unreadable
 
     def _newer(self, model: str, channel: str) -> list[ChannelEntry]:
@@ -120,9 +120,7 @@ class Watcher:
             return log.newer_than(known)
         if self._seen and (model, channel) not in self._unread:  # it is new itself
             return list(log.history())
-        newest = log.newest(1)
-        self._unread.discard((model, channel))
-        return newest
+        return log.newest(1)
 
     def _is_wanted(self, model: str, channel: str) -> bool:
         return self._wanted is None or (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,8 @@ _INCOMING = ".incoming"
 
 ORPHANED_AFTER = 86_400.0
 """Seconds after which a file that is not complete yet is taken for one of a writer that was killed."""
+_LOCK_TRIES = 100
+_LOCK_PAUSE = 0.02  # seconds between two tries
 
 
 class FolderStore:
@@ -199,7 +202,7 @@ def _unless_missing(error: OSError) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other writers that ask for this lock waiting; where the file system has none, nobody waits."""
+    """Keep other writers that ask for this lock waiting for two seconds; where there is none, nobody."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -207,8 +210,16 @@ def _locked(folder: Path) -> Iterator[None]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # whoever can read the folder can hold it, a stopped process too: no write waits for it for ever
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_LOCK_PAUSE)
+            except OSError:
+                break
+            else:
+                break
         yield
     finally:
         os.close(descriptor)

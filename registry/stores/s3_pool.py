@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -41,9 +41,9 @@ class WatchedPool(urllib3.PoolManager):
     def _hear(self, date: str | None) -> None:
         try:
             told = parsedate_to_datetime(date) if date else None
-        except ValueError:
+        except (ValueError, OverflowError):
             return
-        if told is not None:
+        if told is not None and told.year < MAXYEAR:  # to which nothing could be added
             self._told = (told if told.tzinfo else told.replace(tzinfo=UTC), elapsed())
 
 

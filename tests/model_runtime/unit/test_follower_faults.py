@@ -133,6 +133,25 @@ def test_what_fails_again_and_again_is_counted_and_shown(tmp_path: Path) -> None
     assert (report.generation, report.refused_generation) == (1, None)
 
 
+def test_what_cannot_be_had_does_not_keep_what_is_newer_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "FIRST_RETRY", 3_600.0)
+    monkeypatch.setattr(rules, "LAST_RETRY", 3_600.0)
+    setting = Setting(tmp_path)
+    setting.registry.promote("digits", setting.publish(0))
+    follower, witness, store = follower_of(setting, tmp_path, hides="/versions/0000000002")
+    follower.start()
+    witness.wait(lambda seen: seen.swaps == [(1, 1)])
+    store.times = 10**9
+    setting.registry.promote("digits", setting.publish(1))
+    witness.wait(lambda seen: len(seen.failures) == 1)
+    setting.registry.rollback("digits")
+    witness.wait(lambda seen: seen.swaps == [(1, 1), (3, 1)])
+    follower.stop()
+    assert len(witness.failures) == 1
+
+
 # --- native faults ----------------------------------------------------------------------------------------
 
 
@@ -247,6 +266,28 @@ def test_a_follower_whose_thread_ends_by_a_fault_follows_on(
     setting.follower.stop(DEADLINE)
     assert not setting.follower._thread.is_alive()
     assert setting.follower._thread.restarts == 1
+
+
+def test_a_thread_that_worked_for_long_is_started_again_as_soon_as_at_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, pauses, works = [0.0], list[float](), iter([0.0, 0.0, 86_400.0, 0.0])
+    monkeypatch.setattr("ferryline.model_runtime.supervised.elapsed", lambda: now[0])
+
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            if len(pauses) == 4:
+                self.set()
+            return self.is_set()
+
+    def work() -> None:
+        now[0] += next(works)
+
+    thread = SupervisedThread(work, name="work", stopping=Stopping())
+    thread.start()
+    thread.join(DEADLINE)
+    assert pauses == [1.0, 2.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize("fault", [None, RuntimeError("nobody thought of it"), MemoryError()])

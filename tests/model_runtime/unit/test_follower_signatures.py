@@ -11,6 +11,7 @@ import pytest
 
 from ferryline.model_runtime.follower import Follower
 from ferryline.registry import Registry
+from ferryline.registry.digests import digest_of
 from ferryline.registry.documents import utc_now
 from ferryline.registry.ratchet import Ratchet
 from ferryline.registry.signing.seal import Seal
@@ -144,6 +145,7 @@ def test_a_forged_generation_is_refused_and_the_last_good_one_goes_on(
     assert guarded.label() == 0
     report = guarded.follower.report()
     assert (report.generation, report.refused_generation, report.refused_gate) == (1, generation, "signature")
+    assert report.refused_entry_digest == digest_of(guarded.memory.get(guarded.path(generation)).data)
     assert text in str(report.last_error)
     # over it, by a person, and without a restart
     entry = guarded.registry.promote("digits", guarded.publish(2), force=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+from typing import Any
 
 import orjson
 import pytest
@@ -15,6 +17,7 @@ from ferryline.model_runtime.gate import GateLimits
 from ferryline.model_runtime.gate.errors import ChildLostError, GateUnavailableError, KeeperLostError
 from ferryline.model_runtime.gate.exhaustion import out_of_memory
 from ferryline.model_runtime.gate.handover import handed_over
+from ferryline.model_runtime.gate.keeper_process import KeeperProcess
 from ferryline.model_runtime.gate.losses import MOST_LOSSES, Losses
 from ferryline.model_runtime.gate.protocol import (
     MAX_VERDICT,
@@ -213,3 +216,16 @@ def test_a_keeper_knows_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = keeper_environment()
     assert not {name for name in environment if name.startswith(("AWS", "FERRY"))}
     assert "" not in environment["PYTHONPATH"].split(os.pathsep)
+
+
+def test_a_candidate_whose_golden_rows_the_system_dropped_is_not_judged_without_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer, their_answer = os.pipe()
+    received = (Request(1, "sha256:" + "0" * 64, GateLimits()).encode(), [their_answer, os.dup(answer)])
+    monkeypatch.setattr(socket, "recv_fds", lambda *_: (*received, socket.MSG_CTRUNC, None))
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("it is judged"))
+    control: Any = None
+    assert KeeperProcess(control, 1.0)._take_request()
+    assert b"could not be started" in os.read(answer, 4096)
+    os.close(answer)

@@ -191,8 +191,18 @@ def test_a_consumer_of_a_log_that_was_lost_is_said_to_be_one(ferry: Ferry, store
         "newer": None,
         "fine": 1,
     }
-    assert "same serves digits@2 as another generation 3 than digits:production has" in status.err
+    assert "same serves digits@2 as generation 3, which digits:production does not show so" in status.err
     assert "fine" not in status.err
+
+
+@pytest.mark.usefixtures("published")
+def test_a_damaged_entry_is_not_said_to_be_a_log_that_was_cut(ferry: Ferry, store_url: str) -> None:
+    registry = Registry.open(store_url)
+    registry.consumers.beat(heartbeat("fine", 2, **of(store_url, 2)))
+    registry.store.put("models/digits/channels/production/0000000002.json", b"damaged")
+    status = ferry("status", "-o", "json")
+    assert [line["generations_behind"] for line in status.json] == [None]
+    assert "the log was cut or replaced, or that entry cannot be read; `ferry verify` tells" in status.err
 
 
 @pytest.mark.usefixtures("published")

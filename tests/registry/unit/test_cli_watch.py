@@ -16,6 +16,7 @@ from ferryline.registry.cli.watching import Watcher
 from ferryline.registry.documents import Heartbeat, ServedModelReport, utc_now
 from ferryline.registry.errors import StoreDeniedError, StoreUnreachableError
 from ferryline.registry.names import ModelReference
+from ferryline.registry.stores.base import Stored
 from ferryline.registry.stores.folder import FolderStore
 from tests.registry.ferry import Ferry
 from tests.support.waiting import DEADLINE
@@ -123,6 +124,30 @@ def test_a_channel_that_was_damaged_from_the_start_is_told_as_it_is_when_it_can_
     assert [event.kind for event in watch.look()] == ["channel"]
     registry.store.put(key, whole)
     assert [event.kind for event in watch.look()] == ["channel", "entry"]
+
+
+def test_a_channel_that_can_be_read_again_in_a_look_that_fails_is_not_told_from_its_first_entry_on(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry.open(store_url)
+    registry.promote("digits", 1, "staging")
+    key = "models/digits/channels/production/0000000003.json"
+    whole = registry.store.get(key).data
+    registry.store.put(key, b"damaged")
+    watch = Watch(Registry.open(store_url))
+    watch.look()
+    registry.store.put(key, whole)
+    get = FolderStore.get
+
+    def unreachable(store: FolderStore, key: str) -> Stored:
+        if "/staging/" in key:
+            raise StoreUnreachableError("away")
+        return get(store, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderStore, "get", unreachable)
+        assert [event.kind for event in watch.look()] == ["store"]
+    assert [event.kind for event in watch.look()] == ["store", "channel", "entry"]
 
 
 def test_who_is_gone_is_told_by_the_stores_clock(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

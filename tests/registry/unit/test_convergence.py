@@ -157,7 +157,12 @@ def test_a_consumer_without_the_canary_of_the_entry_has_not_reached_it() -> None
 
 
 @pytest.mark.parametrize(
-    "refused", [{"refused_generation": 9}, {"refused_generation": 3, "refused_digest": OTHER}]
+    "refused",
+    [
+        {"refused_generation": 9},
+        {"refused_generation": 3, "refused_digest": OTHER},
+        {"refused_generation": 3, "refused_entry_digest": OTHER},  # as one that nobody vouched for
+    ],
 )
 def test_what_was_refused_of_a_log_that_was_lost_is_waited_for(refused: dict[str, Any]) -> None:
     fleet = Fleet()

@@ -55,3 +55,18 @@ def test_a_hint_that_is_damaged_is_written_anew() -> None:
     memory.put("hint.json", b"damaged")
     Hints(memory).tell_version("digits", 2)
     assert Hints(memory).versions("digits") == 2
+
+
+class _Conditionless(Observed):
+    """Holds no condition of a write to be true, as behind a proxy that changes tags."""
+
+    def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        return False
+
+
+def test_news_that_no_condition_lets_pass_are_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ferryline.registry.hints._PAUSE", 0.0)
+    memory = MemoryStore()
+    Hints(memory).tell_version("phishing", 5)
+    Hints(_Conditionless(memory)).tell_version("digits", 2)
+    assert (Hints(memory).versions("digits"), Hints(memory).versions("phishing")) == (2, 5)

@@ -175,6 +175,26 @@ def test_what_killed_writers_left_behind_goes_and_what_is_under_way_stays(tmp_pa
     assert [left.name for left in incoming.iterdir()] == ["under-way"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a lock of POSIX systems")
+def test_a_lock_that_is_never_let_go_keeps_no_writer_waiting_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    pauses: list[float] = []
+    monkeypatch.setattr("ferryline.registry.stores.folder.time.sleep", pauses.append)
+    store = FolderStore(tmp_path / "store")
+    store.put("hint.json", b"1")
+    descriptor = os.open(store.root / ".incoming", os.O_RDONLY)  # whoever can read the folder can lock it
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert store.put_if_unchanged("hint.json", b"2", store.get("hint.json").etag)
+    finally:
+        os.close(descriptor)
+    assert store.get("hint.json").data == b"2"
+    assert 0 < sum(pauses) < 5
+
+
 def test_a_folder_that_is_a_file_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = FolderStore(tmp_path / "file")
