@@ -9,9 +9,10 @@ from ferryline.registry import keys
 from ferryline.registry.documents import Heartbeat
 from ferryline.registry.errors import UntrustedAnswerError
 from ferryline.registry.names import require_name
-from ferryline.registry.stores.base import ObjectMissingError, Store
+from ferryline.registry.stores.base import Listed, ObjectMissingError, Store
 
 STALE_AFTER_INTERVALS = 3
+_TICK = 5.0  # seconds; a store may tell times by the second, and another rewrite within one does not show
 
 
 class Consumers:
@@ -19,6 +20,8 @@ class Consumers:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._known: dict[str, tuple[datetime, Heartbeat]] = {}
+        """By key, what is read again only once it is rewritten: consumers that crashed leave heartbeats."""
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Say what a consumer serves."""
@@ -38,9 +41,10 @@ class Consumers:
             on_unreadable: told what is wrong with each heartbeat that cannot be read; one bad object must not
                 hide all the others.
         """
+        known, self._known = self._known, {}
         for listed in self._store.list(keys.CONSUMERS):
             try:
-                heartbeat = Heartbeat.decode(self._store.get(listed.key).data, key=listed.key)
+                heartbeat = self._read(listed, known.get(listed.key))
             except ObjectMissingError:  # it left since it was listed
                 continue
             except UntrustedAnswerError as error:
@@ -52,6 +56,15 @@ class Consumers:
                     on_unreadable(f"{listed.key} speaks for {heartbeat.consumer}, which is another consumer")
                 continue
             yield heartbeat.model_copy(update={"at": listed.modified_at})
+
+    def _read(self, listed: Listed, known: tuple[datetime, Heartbeat] | None) -> Heartbeat:
+        if known is not None and known[0] == listed.modified_at:
+            self._known[listed.key] = known
+            return known[1]
+        heartbeat = Heartbeat.decode(self._store.get(listed.key).data, key=listed.key)
+        if (self._store.now() - listed.modified_at).total_seconds() > _TICK:
+            self._known[listed.key] = (listed.modified_at, heartbeat)
+        return heartbeat
 
 
 def is_stale(heartbeat: Heartbeat, now: datetime) -> bool:

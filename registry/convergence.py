@@ -203,9 +203,9 @@ def wait_until_served(
             if not standing.late:
                 return _require_witness(standing)
             if standing.refusing:
-                raise WaitTimeoutError(_describe(standing.refusing, entry, "it was refused"))
+                raise WaitTimeoutError(_describe(standing.refusing, (entry, *newer), "it was refused"))
             if clock() >= deadline:
-                raise WaitTimeoutError(_describe(standing.late, entry, f"after {seconds:g} s"))
+                raise WaitTimeoutError(_describe(standing.late, (entry, *newer), f"after {seconds:g} s"))
         pause(LOOK_INTERVAL)
 
 
@@ -230,18 +230,19 @@ def _require_witness(standing: Convergence) -> Convergence:
     )
 
 
-def _describe(late: Sequence[Service], entry: ChannelEntry, why: str) -> str:
-    names = "; ".join(_laggard(service, entry) for service in late)
+def _describe(late: Sequence[Service], entries: Sequence[ChannelEntry], why: str) -> str:
+    """Names the consumers that do not serve the first of `entries`, nor one of those that follow it."""
+    entry, log = entries[0], {each.generation: each for each in entries}
+    names = "; ".join(_laggard(service, entry, log) for service in late)
     return (
         f"generation {entry.generation} of {entry.model}:{entry.channel} is written, but {why}: "
         f"{len(late)} live consumer(s) do not serve it: {names}. `ferry status` shows how they do"
     )
 
 
-def _laggard(service: Service, entry: ChannelEntry) -> str:
+def _laggard(service: Service, entry: ChannelEntry, log: Log) -> str:
     report = service.report
-    was_refused = (report.refused_generation or 0) >= entry.generation
-    refusal = f", refused it by gate {report.refused_gate}" if was_refused else ""
+    refusal = f", refused it by gate {report.refused_gate}" if service.refused(log) else ""
     error = f" ({report.last_error})" if report.last_error else ""
     serves = f"generation {report.generation}" if report.generation else "nothing"
     if report.digest is None and report.generation:

@@ -43,6 +43,10 @@ class Doubts:
     def __init__(self) -> None:
         self._found: set[tuple[str, str]] = set()
 
+    def clear(self) -> None:
+        """Forget what was found: the next fault counts as the first."""
+        self._found.clear()
+
     def settle(self, what: str, part: Named, read: Callable[[], _T]) -> _T:
         """Returns what `read` gives.
 

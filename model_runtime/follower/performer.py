@@ -127,6 +127,7 @@ class Performer:
         self._candidate = None
         self._refused.clear()
         self._tries.clear()
+        self._stages.doubts.clear()
         self._left = ""
         self.swap_seconds = time.monotonic() - self._found_at
         return rules.Passed()

@@ -110,6 +110,9 @@ class Stages:
         kept: gives what is warm already, which need not be fetched and loaded again.
         loader: loads and warms what passed the gate.
         accept: the consumer's own demand on a contract; raises `RefusedError` where it is not met.
+
+    Attributes:
+        doubts: what the store showed damaged at the last try.
     """
 
     def __init__(
@@ -126,7 +129,7 @@ class Stages:
         self._loader = loader
         self._accept = accept
         self._gate = Gate(load_gate_limits())
-        self._doubts = Doubts()
+        self.doubts = Doubts()
 
     def run(self, stage: Phase, candidate: Candidate, incumbent: Manifest | None) -> None:
         """Take `candidate` through `stage`.
@@ -159,14 +162,14 @@ class Stages:
         if kept is not None:
             part.manifest, part.session, part.warm = kept.manifest, kept.session, True
             return
-        part.manifest = manifest = self._doubts.settle(
+        part.manifest = manifest = self.doubts.settle(
             "manifest", part, lambda: read_manifest(self._registry, model, part)
         )
         self._registry.seal.require(manifest)
         self._gate.require_size(manifest.blob.size)
         part.path = self._cache.find(manifest.blob.digest)
         if part.path is None:
-            part.data = self._doubts.settle("file", part, lambda: download(self._registry, manifest))
+            part.data = self.doubts.settle("file", part, lambda: download(self._registry, manifest))
 
     def _verify(self, part: Part) -> None:
         if part.warm:
@@ -175,7 +178,7 @@ class Stages:
         if part.path is None:
             part.path = self._cache.keep(manifest.blob.digest, _require(part.data))
             part.data = None
-        facts = self._doubts.settle(
+        facts = self.doubts.settle(
             "cached file", part, lambda: self._gate.admit_file(_require(part.path), manifest)
         )
         if fault := contract_break(manifest, facts):

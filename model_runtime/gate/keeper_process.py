@@ -127,8 +127,11 @@ class KeeperProcess:
         stderr, child_stderr = os.pipe()
         keeper = os.getpid()
         try:
+            self._selector.register(stderr, selectors.EVENT_READ)
             pid = os.fork()
         except OSError:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(stderr)
             os.close(stderr)
             os.close(child_stderr)
             raise
@@ -140,7 +143,6 @@ class KeeperProcess:
         os.close(child_stderr)
         deadline = time.monotonic() + request.limits.wall_seconds
         self._children[stderr] = _Child(pid, deadline, files[0], stderr)
-        self._selector.register(stderr, selectors.EVENT_READ)
 
     def _hear(self, child: _Child) -> None:
         text = os.read(child.stderr, _MAX_STDERR)

@@ -116,9 +116,11 @@ class S3Store:
             self._client._put_object(self._bucket, self._name(key), data, headers=None)  # noqa: SLF001 - one request, where put_object makes a thread pool
 
     def put_if_unchanged(self, key: str, data: bytes, etag: str) -> bool:
+        # a proxy that compresses makes a tag weak, and a weak one never matches (RFC 9110, 13.1.1)
+        condition: dict[str, str | list[str] | tuple[str]] = {"If-Match": etag.removeprefix("W/")}
         try:
             with self._translated("PutObject", key):
-                self._client._put_object(self._bucket, self._name(key), data, headers={"If-Match": etag})  # noqa: SLF001 - see the module docstring
+                self._client._put_object(self._bucket, self._name(key), data, headers=condition)  # noqa: SLF001 - see the module docstring
         except (_PreconditionFailedError, _ConflictingError, ObjectMissingError):
             return False
         except _UnknownConditionError:

@@ -139,7 +139,7 @@ def test_a_keeper_that_can_start_no_process_says_so_and_lives(keeper: GateKeeper
     # room for the two files of a request and for nothing else
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (next(itertools.islice(free, 2, None)), limits[1]))
     try:
-        with pytest.raises(ChildLostError, match=r"could not be started .*Too many"):
+        with pytest.raises(GateUnavailableError, match=r"could not be started .*Too many"):
             gate.admit(linear_classifier(5, 3))
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
@@ -178,7 +178,7 @@ def refusal_of(data: bytes, gate: Gate) -> RefusedError:
             gate.admit(data)
         except RefusedError as error:
             return error
-        except ChildLostError:
+        except GateUnavailableError:
             continue
     raise AssertionError("it was not refused")
 

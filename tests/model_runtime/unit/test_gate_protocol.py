@@ -101,14 +101,26 @@ def test_what_a_child_did_becomes_a_gate(answer: bytes, gate: str, text: str) ->
         (died(signal.SIGKILL, overdue=True, cpu_seconds=1.0), "time", "got only 1.0 s of processor time"),
         (died(code=70, stderr="OSError: [Errno 24] Too many open files\n"), "crash", "Too many open files"),
         (died(code=70, stderr="…: system error number 24\n"), "crash", "number 24"),
-        (encode_unavailable("no process is free"), "crash", "no process is free"),
-        (encode_ending(Ending(70, None, False, 0, "", 0.1)), "crash", "before it began to judge"),
     ],
 )
 def test_what_the_machine_did_is_no_verdict(answer: bytes, gate: str, text: str) -> None:
     with pytest.raises(ChildLostError, match=text) as caught:
         verdict(answer, REQUEST)
     assert caught.value.gate == gate
+    assert kind_of(caught.value) is ErrorKind.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (encode_unavailable("no process is free"), "no process is free"),
+        (encode_ending(Ending(70, None, False, 0, "", 0.1)), "before it began to judge"),
+    ],
+)
+def test_what_never_began_is_no_loss_of_the_candidates(answer: bytes, text: str) -> None:
+    with pytest.raises(GateUnavailableError, match=text) as caught:
+        verdict(answer, REQUEST)
+    assert not isinstance(caught.value, ChildLostError)
     assert kind_of(caught.value) is ErrorKind.TRANSIENT
 
 

@@ -59,13 +59,14 @@ def test_put_if_absent_sends_the_condition_itself(recorder: tuple[str, type[_Rec
 
 
 @pytest.mark.parametrize("status", [409, 412])
+@pytest.mark.parametrize("tag", ['"tag"', 'W/"tag"'])  # a weak one would never match
 def test_a_conditional_rewrite_that_came_too_late_is_none(
-    recorder: tuple[str, type[_Recorder]], status: int
+    recorder: tuple[str, type[_Recorder]], status: int, tag: str
 ) -> None:
     endpoint, handler = recorder
     handler.status = status
     store = S3Store("bucket", endpoint=endpoint, secure=False)
-    assert store.put_if_unchanged("key", b"data", '"tag"') is False
+    assert store.put_if_unchanged("key", b"data", tag) is False
     assert [request.get("if-match") for request in handler.seen] == ['"tag"']
 
 

@@ -182,6 +182,25 @@ def test_the_time_of_a_heartbeat_is_the_stores_whatever_the_consumers_clock_says
     assert all(abs(utc_now() - beat.at) < timedelta(minutes=1) for beat in consumers.all())
 
 
+def test_a_heartbeat_that_nobody_rewrites_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    consumers = Consumers(store)
+    for name in ("crashed", "live"):
+        consumers.beat(heartbeat(name, utc_now(), 1))
+    monkeypatch.setattr(store, "now", lambda: utc_now() + timedelta(minutes=1))
+    first = list(consumers.all())
+    read: list[str] = []
+    get = store.get
+    monkeypatch.setattr(store, "get", lambda key: (read.append(key), get(key))[1])
+    consumers.beat(heartbeat("live", utc_now(), 2))
+    again = list(consumers.all())
+    assert read == ["consumers/live.json"]
+    assert again[0] == first[0]
+    assert again[1].models[0].generation == 2
+    store.delete("consumers/crashed.json")
+    assert [beat.consumer for beat in consumers.all()] == ["live"]
+
+
 def test_a_heartbeat_without_end_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ferryline.registry.stores.base.LARGEST_DOCUMENT", 10_000)
     store = MemoryStore()
