@@ -10,6 +10,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer
 
 from ferryline.streams.kafka import ensure_topics
+from tests.flink_scoring.flink_metrics import job_metrics
 from tests.flink_scoring.harness import ScoringJob
 from tests.support.waiting import DEADLINE, wait_for
 
@@ -66,7 +67,10 @@ def accuracy(job: ScoringJob, until: Callable[[list[dict[str, Any]]], bool]) -> 
         return until(found)
 
     with contextlib.closing(consumer):
-        wait_for(is_met, "the accuracy", pause=0)
+        try:
+            wait_for(is_met, "the accuracy", pause=0)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; found {found}; {job.diagnosis()}; {job_metrics(job)}") from error
     return found
 
 

@@ -91,8 +91,18 @@ class ScoringJob:
 
     def restarts(self) -> int:
         """How often the job was restored after a fault."""
-        exceptions = self.ask("/exceptions").get("exceptionHistory", {})
-        return len(exceptions.get("entries", []))
+        return len(self._exceptions())
+
+    def _exceptions(self) -> list[dict[str, Any]]:
+        history: dict[str, Any] = self.ask("/exceptions").get("exceptionHistory", {})
+        return list(history.get("entries", []))
+
+    def diagnosis(self) -> str:
+        """What Flink knows that may tell why something did not happen."""
+        checkpoints = self.ask("/checkpoints")
+        failed = (checkpoints["latest"] or {}).get("failed")
+        causes = [entry.get("stacktrace", "")[:1000] for entry in self._exceptions()[:2]]
+        return f"{self.state()}, {checkpoints['counts']}, last failed {failed}, exceptions {causes}"
 
     def named(self, kind: str) -> tuple[str, str]:
         """What a table or function of this pipeline is called in a job of its own, and in one of several."""
