@@ -67,7 +67,7 @@ def score(
         flink run -d -pym ferryline.flink_scoring.job --pipeline digits.toml --restore newest
     """
     # after the arguments are read, so that a wrong one is told at once
-    from ferryline.flink_scoring.preparing import prepare
+    from ferryline.flink_scoring.preparation import prepare
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     every = tell_apart(

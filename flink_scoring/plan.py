@@ -13,7 +13,7 @@ from ferryline.flink_scoring.function import FunctionSpec, score_function
 from ferryline.flink_scoring.labelling import statements as labelling
 from ferryline.flink_scoring.labelling.function import judge_function
 from ferryline.flink_scoring.options import require_process_mode
-from ferryline.flink_scoring.preparing import PreparedPipeline, keep_positions
+from ferryline.flink_scoring.preparation import PreparedPipeline, keep_positions
 from ferryline.flink_scoring.restoring import (
     EMBEDDED,
     JOB_ID,

@@ -21,12 +21,12 @@ from ferryline.registry.errors import (
 )
 from ferryline.registry.hints import Hints
 from ferryline.registry.log import AppendLog
+from ferryline.registry.log_walk import Walk
 from ferryline.registry.names import require_name
 from ferryline.registry.rules import Change, Decision
 from ferryline.registry.signing.seal import UNSEALED, Seal
 from ferryline.registry.stores.base import Store
 from ferryline.registry.versions import Versions
-from ferryline.registry.walking import Walk
 
 UNDO_REACH = 32
 """So many steps back a rollback to a named version looks for where that version served before.

@@ -19,7 +19,7 @@ from ferryline.streams.pipeline import Pipeline
 from ferryline.trainer.candidate import EXPORT_LABEL, RUN_LABEL, ExportedModel
 from ferryline.trainer.metrics import TrainerMetrics
 from ferryline.trainer.promotion import Candidate, Verdict, decide
-from ferryline.trainer.serving import ServingView, accuracy_of
+from ferryline.trainer.serving_view import ServingView, accuracy_of
 
 _PROMOTE_ATTEMPTS = 5
 _LOOK_BACK = 20  # versions of this run that may have been published without our knowing

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from ferryline.model_runtime.follower import rules
-from ferryline.model_runtime.follower.announcing import Announcer, FollowerObserver, is_over
+from ferryline.model_runtime.follower.announcer import Announcer, FollowerObserver, is_over
 from ferryline.model_runtime.follower.performer import Performer
 from ferryline.model_runtime.follower.stages import Loader
 from ferryline.model_runtime.follower.trusted import WHOLE_INTERVAL

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ferryline.registry.errors import FerryError
 
-__all__ = ["ChildLostError", "GateUnavailableError", "KeeperLostError"]
+__all__ = ["ChildLostError", "GateUnavailableError", "KeeperLostError", "not_judged"]
 
 
 class GateUnavailableError(FerryError):
@@ -27,10 +27,15 @@ class ChildLostError(GateUnavailableError):
     """
 
     def __init__(self, reason: str, gate: str) -> None:
-        super().__init__(f"the load gate could not judge the model: {reason}; another try may pass")
+        super().__init__(not_judged(reason))
         self.reason = reason
         self.gate = gate
 
 
 class KeeperLostError(GateUnavailableError):
     """The helper process ended before it had answered."""
+
+
+def not_judged(reason: str) -> str:
+    """Returns what to say of a candidate that no verdict was reached about."""
+    return f"the load gate could not judge the model: {reason}; another try may pass"

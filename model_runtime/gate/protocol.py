@@ -22,7 +22,12 @@ from typing import Any, Self
 import orjson
 from pydantic import ValidationError
 
-from ferryline.model_runtime.gate.errors import ChildLostError, GateUnavailableError, KeeperLostError
+from ferryline.model_runtime.gate.errors import (
+    ChildLostError,
+    GateUnavailableError,
+    KeeperLostError,
+    not_judged,
+)
 from ferryline.model_runtime.gate.exhaustion import out_of_memory
 from ferryline.model_runtime.gate.limits import GateLimits
 from ferryline.registry.documents import ModelFacts
@@ -159,14 +164,14 @@ def verdict(answer: bytes, request: Request) -> ModelFacts:
         said.update(line)
     ending = _ending(said.get("ending"))
     if ending is None and isinstance(said.get("unavailable"), str):
-        raise GateUnavailableError(_not_judged(said["unavailable"]))
+        raise GateUnavailableError(not_judged(said["unavailable"]))
     if ending is None:
         raise KeeperLostError("the process that judges models ended before it had answered")
     stage = said.get("stage")
     if ending.code != 0:
         if ending.code is not None and stage is None:  # nothing of the candidate was read
             why = f"its process ended before it began to judge: {tame(ending.stderr)}"
-            raise GateUnavailableError(_not_judged(why))
+            raise GateUnavailableError(not_judged(why))
         raise _fault(ending, str(stage or "begun"), request)
     if "refusal" in said:
         raise _refusal(said["refusal"])
@@ -174,10 +179,6 @@ def verdict(answer: bytes, request: Request) -> ModelFacts:
         return ModelFacts.model_validate(said.get("facts"))
     except ValidationError:
         raise _crash(f"its process gave an answer of no meaning when it was {stage}") from None
-
-
-def _not_judged(reason: str) -> str:
-    return f"the load gate could not judge the model: {reason}; another try may pass"
 
 
 def _lines(answer: bytes) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from kafka import KafkaProducer
 from ferryline.deploy.stack.local import Addresses
 from ferryline.flink_scoring.options import JobOptions
 from ferryline.flink_scoring.positions import Start
-from ferryline.flink_scoring.preparing import keep_positions, prepare, resolve_positions
+from ferryline.flink_scoring.preparation import keep_positions, prepare, resolve_positions
 from ferryline.streams.kafka import admin_client, ensure_topics
 from ferryline.streams.pipeline import Pipeline
 

@@ -29,7 +29,8 @@ class SlowDoor:
             assert self.open.wait(DEADLINE)
 
 
-def test_what_comes_while_a_version_is_made_ready_costs_one_more_swap(tmp_path: Path) -> None:
+def loading_the_second(tmp_path: Path) -> tuple[Setting, SlowDoor, Witness, Follower]:
+    """A follower that serves version 1, and holds still while it loads version 2 until the door opens."""
     setting, door, witness = Setting(tmp_path), SlowDoor(), Witness()
     follower = Follower(
         Registry(setting.store), "digits", cache=tmp_path, settings=FAST, observer=witness, accept=door
@@ -39,6 +40,11 @@ def test_what_comes_while_a_version_is_made_ready_costs_one_more_swap(tmp_path: 
     witness.wait(lambda seen: seen.swaps == [(1, 1)])
     setting.registry.promote("digits", setting.publish(1))
     assert door.reached.wait(DEADLINE)
+    return setting, door, witness, follower
+
+
+def test_what_comes_while_a_version_is_made_ready_costs_one_more_swap(tmp_path: Path) -> None:
+    setting, door, witness, follower = loading_the_second(tmp_path)
     for turn in range(20):
         setting.registry.promote("digits", setting.publish(turn % 3))
     door.open.set()
@@ -162,15 +168,7 @@ def test_a_rollback_with_something_over_it_does_not_wait_for_the_jitter(tmp_path
 
 @pytest.mark.parametrize("over_it", ["hold", "release", None])
 def test_what_is_rolled_back_while_it_loads_never_serves(tmp_path: Path, over_it: str | None) -> None:
-    setting, door, witness = Setting(tmp_path), SlowDoor(), Witness()
-    follower = Follower(
-        Registry(setting.store), "digits", cache=tmp_path, settings=FAST, observer=witness, accept=door
-    )
-    setting.registry.promote("digits", setting.publish(0))
-    follower.start()
-    witness.wait(lambda seen: seen.swaps == [(1, 1)])
-    setting.registry.promote("digits", setting.publish(1))
-    assert door.reached.wait(DEADLINE)
+    setting, door, witness, follower = loading_the_second(tmp_path)
     last = setting.registry.rollback("digits")
     if over_it:
         last = getattr(setting.registry, over_it)("digits")
@@ -181,15 +179,7 @@ def test_what_is_rolled_back_while_it_loads_never_serves(tmp_path: Path, over_it
 
 
 def test_a_newer_promotion_does_not_keep_what_is_ready_from_serving(tmp_path: Path) -> None:
-    setting, door, witness = Setting(tmp_path), SlowDoor(), Witness()
-    follower = Follower(
-        Registry(setting.store), "digits", cache=tmp_path, settings=FAST, observer=witness, accept=door
-    )
-    setting.registry.promote("digits", setting.publish(0))
-    follower.start()
-    witness.wait(lambda seen: seen.swaps == [(1, 1)])
-    setting.registry.promote("digits", setting.publish(1))
-    assert door.reached.wait(DEADLINE)
+    setting, door, witness, follower = loading_the_second(tmp_path)
     setting.registry.promote("digits", setting.publish(2))
     door.open.set()
     witness.wait(lambda seen: seen.swaps[-1] == (3, 3))

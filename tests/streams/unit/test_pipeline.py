@@ -12,22 +12,9 @@ from ferryline.streams.pipeline import (
     load_pipeline,
     parse_pipeline,
 )
+from tests.support.pipelines import MINIMAL
 
 EXAMPLES = Path("deploy/pipelines")
-MINIMAL = """
-[pipeline]
-name = "p"
-model = "m"
-[source]
-topic = "t"
-[source.features]
-field = "x"
-kind = "array"
-size = 2
-[source.label]
-field = "y"
-classes = [0, 1]
-"""
 
 
 def scoring(topic: str, dead_letters: str) -> tuple[str, str]:

@@ -19,27 +19,10 @@ from ferryline.trainer.metrics import TrainerMetrics
 from ferryline.trainer.progress import Progress
 from ferryline.trainer.state import StateFile
 from ferryline.trainer.training import Training
+from tests.support.pipelines import MINIMAL
 from tests.trainer.fake_kafka import FakeConsumer, FakeTopic, Reader, pair
 
-PAIRS = parse_pipeline(
-    """
-[pipeline]
-name = "p"
-model = "m"
-[source]
-topic = "t"
-[source.features]
-field = "x"
-kind = "array"
-size = 2
-[source.label]
-field = "y"
-classes = [0, 1]
-[learner]
-batch_records = 10
-""",
-    where="test",
-)
+PAIRS = parse_pipeline(MINIMAL + "[learner]\nbatch_records = 10\n", where="test")
 
 
 class KeptModels:

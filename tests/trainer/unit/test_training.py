@@ -16,13 +16,10 @@ from ferryline.trainer.learner import Learner
 from ferryline.trainer.positions import Placement
 from ferryline.trainer.progress import Progress
 from ferryline.trainer.training import Training
+from tests.support.pipelines import MINIMAL
 
 BatchMaker = Callable[..., FetchedBatch]
-PAIRS = parse_pipeline(
-    "[pipeline]\nname='p'\nmodel='p'\n[source]\ntopic='t'\n[source.features]\nfield='x'\nkind='array'\nsize=2\n"
-    "[source.label]\nfield='y'\nclasses=[0,1]\n",
-    where="test",
-)
+PAIRS = parse_pipeline(MINIMAL, where="test")
 
 
 def feed(training: Training, values: list[bytes], make_batch: BatchMaker, *, size: int = 100) -> None:

@@ -17,9 +17,9 @@ from kafka.errors import (
     NoError,
 )
 
-from ferryline.flink_scoring import preparing
+from ferryline.flink_scoring import preparation
 from ferryline.flink_scoring.positions import StartPositions, TopicOffsets
-from ferryline.flink_scoring.preparing import keep_positions, read_offsets
+from ferryline.flink_scoring.preparation import keep_positions, read_offsets
 from ferryline.streams.errors import BrokerRefusedError, BrokerUnreachableError
 
 STARTS = [
@@ -78,11 +78,11 @@ class Broker:
 def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
     def answering(*answers: Any) -> Broker:
         broker = Broker(*answers)
-        monkeypatch.setattr(preparing, "admin_client", broker.client)
+        monkeypatch.setattr(preparation, "admin_client", broker.client)
         return broker
 
-    monkeypatch.setattr(preparing, "_PAUSE", 0)
-    monkeypatch.setattr(preparing, "topic_partitions", lambda *_: [0])
+    monkeypatch.setattr(preparation, "_PAUSE", 0)
+    monkeypatch.setattr(preparation, "topic_partitions", lambda *_: [0])
     return answering
 
 
@@ -99,7 +99,7 @@ def test_a_broker_that_has_just_started_is_asked_again(asked: Any) -> None:
 
 
 def test_a_broker_that_is_never_ready_is_given_up(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparing, "_PATIENCE", -1)
+    monkeypatch.setattr(preparation, "_PATIENCE", -1)
     asked(CoordinatorNotAvailableError())
     with pytest.raises(BrokerUnreachableError):
         keep_positions("broker:9092", STARTS)
